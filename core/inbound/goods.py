@@ -1,0 +1,51 @@
+"""What was bought or looked at, as Meta's `contents`, from a storefront's properties."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from core.inbound.values import amount, exact_id, first, quantity, rounded, wire_number
+
+Json = dict[str, Any]
+
+# Which id of a product counts, by the app's choice (`capi_app.content_id`): it must equal the catalogue's.
+_BY_CHOICE: dict[str, tuple[str, ...]] = {
+    "variant": ("variant_id", "variantId"),
+    "product": ("product_id", "productId"),
+    "sku": ("sku",),
+}
+_ANY_ID = ("id", "product_id", "productId", "variant_id", "variantId", "sku", "item_id")
+CONTENT_TYPES = {"variant": "product", "product": "product_group", "sku": "product"}
+_MOST_LINES = 500
+
+
+def contents_of(properties: Json, *, choice: str, code: str | None) -> list[Json]:
+    """`contents` from `products`, `contents` or `items`, else from the one product at the top."""
+    for key in ("products", "contents", "items"):
+        if isinstance(properties.get(key), list):
+            found = [_line(item, choice, code) for item in properties[key][:_MOST_LINES] if isinstance(item, dict)]
+            return [line for line in found if line]
+    single = {key: value for key, value in properties.items() if key != "id"}
+    line = _line(single, choice, code)
+    return [line] if line else []
+
+
+def content_ids(properties: Json, contents: list[Json]) -> list[str]:
+    """The ids of the contents, else those that the sender lists itself."""
+    listed = properties.get("content_ids") or properties.get("contentIds")
+    given = [exact_id(item) for item in listed[:_MOST_LINES]] if isinstance(listed, list) else []
+    ids = [line["id"] for line in contents] or [item for item in given if item]
+    return list(dict.fromkeys(ids))
+
+
+def _line(item: Json, choice: str, code: str | None) -> Json | None:
+    names = (*_BY_CHOICE.get(choice, ()), *_ANY_ID)
+    id_ = next((found for name in names if (found := exact_id(item.get(name)))), None)
+    if id_ is None:
+        return None
+    line: Json = {"id": id_, "quantity": quantity(first(item.get("quantity"), item.get("qty"))) or 1}
+    price = next((found for name in ("price", "item_price", "itemPrice")
+                  if (found := amount(item.get(name))) is not None), None)
+    if price is not None:
+        line["item_price"] = wire_number(rounded(price, code))
+    return line

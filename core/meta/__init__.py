@@ -1,0 +1,1 @@
+"""Layer 2: everything Meta demands or says; knows no database."""

@@ -1,0 +1,1 @@
+"""Layer 3: the tables, and the keepers: one writer per table."""

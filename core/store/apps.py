@@ -1,0 +1,234 @@
+"""The keeper of apps: reads the platform's tables, writes only the two token columns and `capi_app`."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, column, func, literal, null, select, update
+from sqlalchemy.exc import IntegrityError
+
+from core.errors import NotFound, Refused
+from core.secret import Secret
+from core.store.database import upsert
+from core.store.platform import has_column
+from core.store.platform_tables import app, app_settings, user
+from core.store.schema import capi_app
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """One installation in a shop: the platform's row and how we treat it."""
+
+    id: str
+    public_id: str
+    name: str
+    user_id: str
+    email: str
+    pixel_id: str | None
+    pixel_enabled: bool
+    token: Secret | None
+    expires_at: datetime | None
+    test_event_code: str | None
+    shop_domain: str | None
+    allowed_origins: tuple[str, ...]
+    forwarded_names: tuple[str, ...]
+    content_id: str
+    purchase_topic: str
+    paused: bool
+
+    @property
+    def fingerprint(self) -> str | None:
+        return self.token.fingerprint if self.token else None
+
+
+def get(conn: Connection, app_id: str) -> App:
+    """By `App.id`; NotFound."""
+    return _one(conn, app.c.id == app_id, f"app {app_id}")
+
+
+def find(conn: Connection, name: str) -> App:
+    """By the public `appId`, else by `App.id`; NotFound."""
+    found = by_public_id(conn, name)
+    return found or get(conn, name)
+
+
+def by_public_id(conn: Connection, public_id: str) -> App | None:
+    row = conn.execute(_apps(conn).where(app.c.appId == public_id)).first()
+    return _app(row) if row else None
+
+
+def by_shop(conn: Connection, domain: str) -> App | None:
+    """By our own shop domain, else the platform's `User.storeUrl`, else `User.email`, which once held it."""
+    domain = domain.strip().lower()
+    ways: list[ColumnElement[bool]] = [func.lower(capi_app.c.shop_domain) == domain]
+    if has_column(conn, "User", "storeUrl"):
+        store = func.lower(column("storeUrl", _selectable=user))
+        ways.append(store.in_((domain, f"https://{domain}", f"https://{domain}/", f"http://{domain}")))
+    ways.append(func.lower(user.c.email) == domain)
+    for way in ways:
+        row = conn.execute(_apps(conn).where(way).order_by(app_settings.c.metaPixelId.is_(None), app.c.id)).first()
+        if row:
+            return _app(row)
+    return None
+
+
+def of_ids(conn: Connection, ids: Iterable[str]) -> list[App]:
+    return [_app(row) for row in conn.execute(_apps(conn).where(app.c.id.in_(list(ids))))]
+
+
+def of_user(conn: Connection, user_id: str) -> list[App]:
+    return [_app(row) for row in conn.execute(_apps(conn).where(app.c.userId == user_id).order_by(app.c.id))]
+
+
+def of_pixel(conn: Connection, pixel_id: str) -> list[App]:
+    return [_app(row) for row in conn.execute(_apps(conn).where(app_settings.c.metaPixelId == pixel_id))]
+
+
+def every(conn: Connection) -> list[App]:
+    """All apps, for the shell and for the watch over tokens written by others."""
+    return [_app(row) for row in conn.execute(_apps(conn).order_by(app.c.id))]
+
+
+def holders(conn: Connection, fingerprint: str) -> list[App]:
+    """Apps that hold this token now; the mirror in `capi_app` finds them, AppSettings decides."""
+    rows = conn.execute(_apps(conn).where(capi_app.c.fingerprint == fingerprint).order_by(app.c.id))
+    return [found for found in map(_app, rows) if found.fingerprint == fingerprint]
+
+
+def user_id_of(conn: Connection, name: str) -> str:
+    """`User.id` by id or e-mail; NotFound."""
+    found = conn.scalar(select(user.c.id).where((user.c.id == name) | (user.c.email == name)))
+    if found is None:
+        raise NotFound(f"there is no user {name}")
+    return str(found)
+
+
+def replace_token(
+    conn: Connection, holding: Sequence[App], old: str, new: Secret, *, expires_at: datetime | None
+) -> list[str]:
+    """Store `new` for each of these apps that still holds the token with fingerprint `old`.
+
+    Compare and swap, row by row in the caller's transaction: an app whose token somebody else
+    replaced meanwhile keeps that newer one. Returns the ids of the apps that were written.
+    """
+    written = []
+    for one in holding:
+        current = conn.scalar(_locked_token(one.id))
+        if current is None or current.fingerprint != old:
+            continue
+        write_token(conn, one.id, new, expires_at=expires_at)
+        written.append(one.id)
+    return written
+
+
+def write_token(conn: Connection, app_id: str, token: Secret, *, expires_at: datetime | None) -> None:
+    """Store a token for one app, whatever it held; NotFound when the app has no settings."""
+    changed = conn.execute(
+        update(app_settings)
+        .where(app_settings.c.appId == app_id)
+        .values(metaAccessToken=token, metaTokenExpiresAt=expires_at)
+    )
+    if changed.rowcount != 1:
+        raise NotFound(f"app {app_id} has no settings row")
+    mirror(conn, app_id, token.fingerprint)
+
+
+def correct_expiry(conn: Connection, app_ids: Iterable[str], expires_at: datetime | None) -> None:
+    """Write Meta's own word on the end of an unchanged token."""
+    conn.execute(
+        update(app_settings).where(app_settings.c.appId.in_(list(app_ids))).values(metaTokenExpiresAt=expires_at)
+    )
+
+
+def mirror(conn: Connection, app_id: str, fingerprint: str | None) -> None:
+    """Note which token an app holds, so that its holders can be found by fingerprint."""
+    configure(conn, app_id, fingerprint=fingerprint)
+
+
+def configure(conn: Connection, app_id: str, **values: Any) -> None:
+    """Change how we treat an app: shop_domain, allowed_origins, paused_at, …"""
+    upsert(conn, capi_app, {"app_id": app_id}, values)
+
+
+def add(conn: Connection, *, name: str, email: str, shop_domain: str | None, pixel_id: str | None) -> App:
+    """A new app with its settings, and its user when the e-mail is new. Refused on a platform that makes its own."""
+    ids = {what: uuid.uuid4().hex for what in ("user", "app", "settings", "public")}
+    try:
+        user_id = conn.scalar(select(user.c.id).where(user.c.email == email))
+        if user_id is None:
+            user_id = ids["user"]
+            conn.execute(user.insert().values(id=user_id, email=email))
+        conn.execute(app.insert().values(id=ids["app"], appId=f"app_{ids['public'][:16]}", name=name, userId=user_id))
+        values: dict[str, Any] = {"appId": ids["app"], "metaPixelId": pixel_id}
+        if has_column(conn, "AppSettings", "id"):
+            values["id"] = ids["settings"]
+        conn.execute(app_settings.insert().values(values))
+    except IntegrityError as error:
+        words = str(error.orig).splitlines()[0]
+        raise Refused(f"the platform's tables take no app from here ({words}): add it on the platform") from None
+    configure(conn, ids["app"], shop_domain=shop_domain.lower() if shop_domain else None)
+    return get(conn, ids["app"])
+
+
+def _locked_token(app_id: str) -> Select[Any]:
+    # FOR UPDATE is left out by SQLite's compiler, where the transaction already holds the write lock.
+    return select(app_settings.c.metaAccessToken).where(app_settings.c.appId == app_id).with_for_update()
+
+
+def _apps(conn: Connection) -> Select[Any]:
+    enabled = app_settings.c.metaPixelEnabled if has_column(conn, "AppSettings", "metaPixelEnabled") else literal(True)
+    test_code = app_settings.c.metaTestEventCode if has_column(conn, "AppSettings", "metaTestEventCode") else null()
+    return (
+        select(
+            app.c.id,
+            app.c.appId,
+            app.c.name,
+            app.c.userId,
+            user.c.email,
+            app_settings.c.metaPixelId,
+            app_settings.c.metaAccessToken,
+            app_settings.c.metaTokenExpiresAt,
+            enabled.label("enabled"),
+            test_code.label("test_code"),
+            *(c for c in capi_app.c if c.name not in ("app_id", "fingerprint", "paused_reason")),
+        )
+        .join(user, user.c.id == app.c.userId)
+        .join(app_settings, app_settings.c.appId == app.c.id, isouter=True)
+        .join(capi_app, capi_app.c.app_id == app.c.id, isouter=True)
+    )
+
+
+def _one(conn: Connection, where: ColumnElement[bool], shown: str) -> App:
+    row = conn.execute(_apps(conn).where(where)).first()
+    if row is None:
+        raise NotFound(f"there is no {shown}")
+    return _app(row)
+
+
+def _app(row: Any) -> App:
+    return App(
+        id=row.id,
+        public_id=row.appId,
+        name=row.name,
+        user_id=row.userId,
+        email=row.email,
+        pixel_id=(row.metaPixelId or "").strip() or None,
+        pixel_enabled=row.enabled is not False and row.enabled != 0,
+        token=row.metaAccessToken,
+        expires_at=row.metaTokenExpiresAt,
+        test_event_code=(row.test_code or "").strip() or None,
+        shop_domain=row.shop_domain,
+        allowed_origins=_words(row.allowed_origins),
+        forwarded_names=_words(row.forwarded_names),
+        content_id=row.content_id or "variant",
+        purchase_topic=row.purchase_topic or "orders/create",
+        paused=row.paused_at is not None,
+    )
+
+
+def _words(text: str | None) -> tuple[str, ...]:
+    return tuple(word.strip() for word in (text or "").split(",") if word.strip())

@@ -1,0 +1,118 @@
+"""Opening the database, and the two kinds of transaction.
+
+`writing` takes SQLite's write lock at its start (`BEGIN IMMEDIATE`), because a transaction that reads
+first and writes later cannot wait for the lock (https://www.sqlite.org/lang_transaction.html).
+`reading` cannot write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, Table, create_engine, event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+from core.errors import SettingsError
+
+_BUSY_MS = 10_000
+T = TypeVar("T")
+
+
+def parse(database_url: str) -> URL:
+    """The URL with the driver we ship; SettingsError when it is neither SQLite nor PostgreSQL."""
+    hint = "use sqlite:///data/capi.db or postgresql://user:password@host:5432/name"
+    try:
+        url = make_url(database_url)
+    except (ArgumentError, ValueError):
+        raise SettingsError(f"DATABASE_URL cannot be read: {hint}") from None
+    family = url.drivername.split("+")[0]
+    if family in ("postgres", "postgresql"):
+        # `schema` is Prisma's own way to name the search path; libpq does not know it.
+        schema = url.query.get("schema")
+        url = url.set(drivername="postgresql+psycopg").difference_update_query(
+            ["schema", "pgbouncer", "connection_limit"]
+        )
+        return url.update_query_dict({"options": f"-csearch_path={schema}"}) if schema and schema != "public" else url
+    if family == "sqlite":
+        return url.set(drivername="sqlite+pysqlite")
+    raise SettingsError(f"DATABASE_URL names {family!r}, which is not served: {hint}")
+
+
+def open_engine(database_url: str, *, pool_size: int = 8) -> Engine:
+    """An engine for SQLite (WAL, `synchronous=FULL`) or PostgreSQL (psycopg 3). Connects to nothing yet."""
+    url = parse(database_url)
+    if url.get_backend_name() == "sqlite":
+        return _open_sqlite(url)
+    try:
+        return create_engine(
+            url,
+            pool_size=pool_size,
+            max_overflow=pool_size,
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": 5, "application_name": "capi-console"},
+        )
+    except NoSuchModuleError:
+        raise SettingsError("DATABASE_URL: the PostgreSQL driver psycopg is not installed") from None
+
+
+def _open_sqlite(url: URL) -> Engine:
+    if not url.database or url.database == ":memory:":
+        raise SettingsError("DATABASE_URL: endpoint, worker and console share one SQLite file; name a file")
+    Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, connect_args={"timeout": _BUSY_MS / 1000, "check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _: Any) -> None:
+        connection.isolation_level = None  # we say BEGIN ourselves
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={_BUSY_MS}", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("capi_writes")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def is_embedded(engine: Engine) -> bool:
+    """Whether this is the embedded default (SQLite), where every process polls."""
+    return engine.dialect.name == "sqlite"
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """A transaction that writes; commits at the end, rolls back on an exception."""
+    with engine.connect().execution_options(capi_writes=True) as connection, connection.begin():
+        yield connection
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A consistent view that cannot block a writer."""
+    postgres = {"postgresql_readonly": True, "isolation_level": "REPEATABLE READ"}
+    options: dict[str, Any] = {} if is_embedded(engine) else postgres
+    with engine.connect().execution_options(**options) as connection:
+        yield connection
+
+
+def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """`items` in pieces of at most `size`, so that no statement grows without bound."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def upsert(conn: Connection, table: Table, key: dict[str, Any], values: dict[str, Any]) -> None:
+    """Insert a row, or set `values` on the one with this key."""
+    statement = insert_into(conn, table).values(**key, **values)
+    conn.execute(statement.on_conflict_do_update(index_elements=list(key), set_=values))
+
+
+def insert_into(conn: Connection, table: Table) -> Any:
+    """An INSERT that knows ON CONFLICT, in this database's dialect."""
+    return (postgresql if conn.dialect.name == "postgresql" else sqlite).insert(table)

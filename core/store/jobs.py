@@ -1,0 +1,87 @@
+"""The keeper of ordered bulk work: a job and its frozen items."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, or_, select, update
+
+from core.errors import Conflict
+from core.store.database import insert_into
+from core.store.schema import capi_job, capi_job_item
+from core.store.wake import Work, wake
+
+LEASE = timedelta(seconds=60)
+# outcome of an item → the job's counter it adds to, beside `done`
+COUNTED = {"ok": None, "failed": "failed", "skipped": "skipped"}
+
+
+def order(
+    conn: Connection, kind: str, subjects: Sequence[str], *, dedupe_key: str, by: str, reason: str | None, now: datetime
+) -> int:
+    """The id of a new job over these subjects, or of the open one with the same key (a double click is one job)."""
+    j = capi_job.c
+    row = {"kind": kind, "dedupe_key": dedupe_key, "by": by, "reason": reason, "created_at": now}
+    new = insert_into(conn, capi_job).values(**row, state="queued", total=len(subjects))
+    job_id = conn.scalar(new.on_conflict_do_nothing(index_elements=["dedupe_key"]).returning(j.id))
+    if job_id is None:
+        return int(conn.execute(select(j.id).where(j.dedupe_key == dedupe_key)).scalar_one())
+    conn.execute(capi_job_item.insert(), [{"job_id": job_id, "subject": subject} for subject in subjects])
+    wake(conn, Work.RUN, [str(job_id)])
+    return int(job_id)
+
+
+def take(conn: Connection, job_id: int, *, by: str, now: datetime) -> Row[Any] | None:
+    """The job, if it is open and nobody works on it."""
+    j = capi_job.c
+    free = or_(j.lease_until.is_(None), j.lease_until <= now)
+    taken = update(capi_job).where(j.id == job_id, j.ended_at.is_(None), free)
+    return conn.execute(taken.values(state="running", lease_by=by, lease_until=now + LEASE).returning(capi_job)).first()
+
+
+def next_items(conn: Connection, job_id: int, *, limit: int) -> list[str]:
+    """Subjects that are not done yet."""
+    i = capi_job_item.c
+    rest = select(i.subject).where(i.job_id == job_id, i.outcome.is_(None)).order_by(i.subject)
+    return list(conn.scalars(rest.limit(limit)))
+
+
+def record(conn: Connection, job_id: int, subject: str, outcome: str, words: str, *, by: str, now: datetime) -> None:
+    """One item's result, counted; Conflict when the job was cancelled or taken over."""
+    i, j = capi_job_item.c, capi_job.c
+    counter = COUNTED[outcome]
+    counts: dict[str, Any] = {"done": j.done + 1} | ({counter: j[counter] + 1} if counter else {})
+    mine = update(capi_job).where(j.id == job_id, j.state == "running", j.lease_by == by)
+    if conn.execute(mine.values(lease_until=now + LEASE, **counts)).rowcount != 1:
+        raise Conflict("this job was cancelled or taken over")
+    item = update(capi_job_item).where(i.job_id == job_id, i.subject == subject, i.outcome.is_(None))
+    if conn.execute(item.values(outcome=outcome, words=words)).rowcount != 1:
+        raise Conflict("this item was done already")
+
+
+def end(conn: Connection, job_id: int, *, now: datetime, state: str = "done") -> None:
+    """Close an open job; Conflict when it is closed already."""
+    closing = {"state": state, "ended_at": now, "dedupe_key": None, "lease_by": None, "lease_until": None}
+    opened = update(capi_job).where(capi_job.c.id == job_id, capi_job.c.ended_at.is_(None))
+    if conn.execute(opened.values(**closing)).rowcount != 1:
+        raise Conflict("this job has ended already")
+
+
+def due(conn: Connection, *, now: datetime) -> list[str]:
+    """Ids of open jobs that nobody works on."""
+    j = capi_job.c
+    free = or_(j.lease_until.is_(None), j.lease_until <= now)
+    return [str(id_) for id_ in conn.scalars(select(j.id).where(j.ended_at.is_(None), free).order_by(j.id))]
+
+
+def progress(conn: Connection, job_id: int) -> Row[Any] | None:
+    return conn.execute(select(capi_job).where(capi_job.c.id == job_id)).first()
+
+
+def results(conn: Connection, job_id: int) -> dict[str, int]:
+    """Outcome → how many items."""
+    i = capi_job_item.c
+    counted = select(i.outcome, func.count()).where(i.job_id == job_id).group_by(i.outcome)
+    return {row[0] or "waiting": row[1] for row in conn.execute(counted)}

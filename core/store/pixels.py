@@ -1,0 +1,90 @@
+"""The keeper of pixels: who works on one (a lease, fenced by an epoch), and until when nobody may."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, Connection, or_, select, update
+
+from core.errors import Conflict
+from core.store.database import insert_into
+from core.store.schema import capi_pixel
+
+LEASE = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to send for one pixel, until somebody takes it over."""
+
+    pixel_id: str
+    by: str
+    epoch: int
+    failures: int
+
+
+def take(conn: Connection, pixel_id: str, *, by: str, now: datetime) -> Lease | None:
+    """The lease, or None while somebody holds it or the pixel must wait."""
+    p = capi_pixel.c
+    conn.execute(insert_into(conn, capi_pixel).values(pixel_id=pixel_id).on_conflict_do_nothing())
+    row = conn.execute(
+        update(capi_pixel)
+        .where(
+            p.pixel_id == pixel_id,
+            or_(p.lease_until.is_(None), p.lease_until <= now),
+            or_(p.wait_until.is_(None), p.wait_until <= now),
+        )
+        .values(lease_by=by, lease_until=now + LEASE, epoch=p.epoch + 1)
+        .returning(p.epoch, p.failures)
+    ).first()
+    return Lease(pixel_id, by, row.epoch, row.failures) if row else None
+
+
+def renew(conn: Connection, lease: Lease, *, now: datetime) -> None:
+    """Keep the lease; Conflict when it was lost: then nothing of this transaction may be kept."""
+    _change(conn, lease, lease_until=now + LEASE)
+
+
+def accepted(conn: Connection, lease: Lease, *, now: datetime) -> None:
+    """Meta took a request: keep the lease and forget earlier refusals."""
+    _change(conn, lease, lease_until=now + LEASE, failures=0, wait_until=None, wait_failure=None)
+
+
+def hold_back(conn: Connection, lease: Lease, *, until: datetime, failure: str) -> None:
+    """No request for this pixel before `until`; gives the lease up."""
+    failures = capi_pixel.c.failures + 1
+    _change(conn, lease, lease_by=None, lease_until=None, wait_until=until, wait_failure=failure, failures=failures)
+
+
+def give_up(conn: Connection, lease: Lease) -> None:
+    """End the lease; nothing when it was lost already."""
+    conn.execute(update(capi_pixel).where(_mine(lease)).values(lease_by=None, lease_until=None))
+
+
+def free_leases(conn: Connection, by: str) -> None:
+    """End every lease of a worker that stops."""
+    conn.execute(update(capi_pixel).where(capi_pixel.c.lease_by == by).values(lease_by=None, lease_until=None))
+
+
+def resume(conn: Connection, pixel_ids: list[str]) -> None:
+    """Let these pixels be tried at once."""
+    values = {"wait_until": None, "wait_failure": None}
+    conn.execute(update(capi_pixel).where(capi_pixel.c.pixel_id.in_(pixel_ids)).values(**values))
+
+
+def waiting(conn: Connection, *, now: datetime) -> list[tuple[str, str, datetime]]:
+    """(pixel, failure, until) of what must wait."""
+    p = capi_pixel.c
+    rows = conn.execute(select(p.pixel_id, p.wait_failure, p.wait_until).where(p.wait_until > now))
+    return [(row.pixel_id, row.wait_failure, row.wait_until) for row in rows]
+
+
+def _mine(lease: Lease) -> ColumnElement[bool]:
+    p = capi_pixel.c
+    return (p.pixel_id == lease.pixel_id) & (p.lease_by == lease.by) & (p.epoch == lease.epoch)
+
+
+def _change(conn: Connection, lease: Lease, **values: object) -> None:
+    if conn.execute(update(capi_pixel).where(_mine(lease)).values(**values)).rowcount != 1:
+        raise Conflict("another worker took this pixel over")

@@ -1,0 +1,325 @@
+"""Our tables, all prefixed `capi_`. Alembic's migrations build them; a test compares the two."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from core.store.types import Moment
+
+ours = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# A 64-bit key that is SQLite's own rowid there.
+Id = BigInteger().with_variant(Integer, "sqlite")
+
+capi_app = Table(
+    "capi_app",
+    ours,
+    Column("app_id", Text, primary_key=True, comment="App.id"),
+    Column("shop_domain", Text, index=True),
+    Column("allowed_origins", Text, comment="hosts, comma separated; empty: any origin is served"),
+    Column("forwarded_names", Text, comment="custom event names that are forwarded, comma separated"),
+    Column("content_id", Text, nullable=False, server_default="variant", comment="variant, product or sku"),
+    Column("purchase_topic", Text, nullable=False, server_default="orders/create"),
+    Column("fingerprint", Text, index=True, comment="the token last seen in AppSettings"),
+    Column("paused_at", Moment),
+    Column("paused_reason", Text),
+)
+
+capi_token = Table(
+    "capi_token",
+    ours,
+    Column("fingerprint", Text, primary_key=True),
+    Column("user_id", Text, nullable=False, index=True, comment="User.id of the holder first seen"),
+    Column("first_seen_at", Moment, nullable=False),
+    Column("obtained_at", Moment, comment="when our refresh made it; empty: somebody else stored it"),
+    Column("kind", Text, comment="/debug_token type: USER, SYSTEM_USER, PAGE"),
+    Column("meta_app_id", Text),
+    Column("meta_user_id", Text),
+    Column("scopes", Text),
+    Column("expires_at", Moment),
+    Column("never_expires", Boolean, nullable=False, server_default="0"),
+    Column("data_access_expires_at", Moment),
+    Column("checked_at", Moment),
+    Column("broken_since", Moment),
+    Column("broken_failure", Text),
+    Column("broken_words", Text),
+    Column("needs_reconnect", Boolean, nullable=False, server_default="0"),
+    Column("next_refresh_at", Moment, index=True),
+    Column("failures", Integer, nullable=False, server_default="0", comment="refreshes failed in a row"),
+    Column("refresh_by", Text),
+    Column("refresh_until", Moment),
+)
+Index(
+    "ix_capi_token_broken_since",
+    capi_token.c.broken_since,
+    sqlite_where=capi_token.c.broken_since.is_not(None),
+    postgresql_where=capi_token.c.broken_since.is_not(None),
+)
+
+capi_refresh = Table(
+    "capi_refresh",
+    ours,
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("started_at", Moment, nullable=False, index=True),
+    Column("duration_ms", Integer, nullable=False),
+    Column("trigger", Text, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("user_id", Text, nullable=False, index=True),
+    Column("app_id", Text, comment="App.id it was asked for"),
+    Column("fingerprint", Text, nullable=False, index=True, comment="the token before"),
+    Column("new_fingerprint", Text),
+    Column("outcome", Text, nullable=False),
+    Column("expires_before", Moment),
+    Column("expires_after", Moment),
+    Column("apps_updated", Integer, nullable=False),
+    Column("events_released", Integer, nullable=False),
+    Column("code", Integer),
+    Column("subcode", Integer),
+    Column("words", Text),
+    Column("trace_id", Text),
+)
+
+capi_event = Table(
+    "capi_event",
+    ours,
+    Column("id", Id, primary_key=True, autoincrement=False),
+    Column("app_id", Text, nullable=False),
+    Column("pixel_id", Text, nullable=False),
+    Column("event_name", Text, nullable=False),
+    Column("event_id", Text, nullable=False),
+    Column("source", Text, nullable=False, comment="track, send, or a webhook topic"),
+    Column("order_id", Text),
+    Column("value", Numeric(20, 4)),
+    Column("currency", Text),
+    Column("event_time", Moment, nullable=False),
+    Column("received_at", Moment, nullable=False, index=True),
+    Column("deadline_at", Moment, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("failure", Text, comment="why it is parked, dead or skipped, or was last refused"),
+    Column("attempt_id", Id, comment="the last request to Meta that held it"),
+    Column("delivered_at", Moment),
+    Column("after_refresh", Boolean, nullable=False, server_default="0"),
+    UniqueConstraint("app_id", "event_name", "event_id"),
+    CheckConstraint("state IN ('due','parked','dead','delivered','skipped')", name="state"),
+)
+_waiting = capi_event.c.state.in_(("due", "parked", "dead"))
+Index(
+    "ix_capi_event_state_deadline_at",
+    capi_event.c.state,
+    capi_event.c.deadline_at,
+    capi_event.c.id,
+    sqlite_where=_waiting,
+    postgresql_where=_waiting,
+)
+Index(
+    "ix_capi_event_delivered_at",
+    capi_event.c.delivered_at,
+    capi_event.c.after_refresh,
+    sqlite_where=capi_event.c.delivered_at.is_not(None),
+    postgresql_where=capi_event.c.delivered_at.is_not(None),
+)
+Index(
+    "ix_capi_event_order_id",
+    capi_event.c.order_id,
+    sqlite_where=capi_event.c.order_id.is_not(None),
+    postgresql_where=capi_event.c.order_id.is_not(None),
+)
+
+capi_outbox = Table(
+    "capi_outbox",
+    ours,
+    Column("id", Id, primary_key=True, autoincrement=False, comment="capi_event.id"),
+    Column("app_id", Text, nullable=False),
+    Column("pixel_id", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("deadline_at", Moment, nullable=False),
+    Column("next_attempt_at", Moment, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("parked_by", Text, comment="fingerprint of the token it waits for; empty text: there was none"),
+    Column("payload", LargeBinary, nullable=False),
+    CheckConstraint("state IN ('due','parked','dead')", name="state"),
+)
+Index(
+    "ix_capi_outbox_due",
+    capi_outbox.c.pixel_id,
+    capi_outbox.c.deadline_at,
+    capi_outbox.c.id,
+    sqlite_where=capi_outbox.c.state == "due",
+    postgresql_where=capi_outbox.c.state == "due",
+)
+Index(
+    "ix_capi_outbox_parked",
+    capi_outbox.c.app_id,
+    capi_outbox.c.parked_by,
+    sqlite_where=capi_outbox.c.state == "parked",
+    postgresql_where=capi_outbox.c.state == "parked",
+)
+Index(
+    "ix_capi_outbox_deadline",
+    capi_outbox.c.deadline_at,
+    sqlite_where=capi_outbox.c.state != "dead",
+    postgresql_where=capi_outbox.c.state != "dead",
+)
+
+capi_pixel = Table(
+    "capi_pixel",
+    ours,
+    Column("pixel_id", Text, primary_key=True),
+    Column("lease_by", Text),
+    Column("lease_until", Moment),
+    Column("epoch", Integer, nullable=False, server_default="0", comment="fences a lost lease"),
+    Column("wait_until", Moment, comment="no request before: rate limit, outage or lacking permission"),
+    Column("wait_failure", Text),
+    Column("failures", Integer, nullable=False, server_default="0", comment="refused requests in a row"),
+)
+
+capi_attempt = Table(
+    "capi_attempt",
+    ours,
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("at", Moment, nullable=False, index=True),
+    Column("pixel_id", Text, nullable=False, index=True),
+    Column("fingerprint", Text, nullable=False),
+    Column("events", Integer, nullable=False),
+    Column("duration_ms", Integer, nullable=False),
+    Column("status", Integer),
+    Column("failure", Text, comment="empty: accepted"),
+    Column("code", Integer),
+    Column("subcode", Integer),
+    Column("words", Text),
+    Column("trace_id", Text),
+    Column("answer", Text, comment="redacted, at most 16 KiB, refusals only"),
+)
+
+capi_receipt = Table(
+    "capi_receipt",
+    ours,
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("at", Moment, nullable=False, index=True),
+    Column("source", Text, nullable=False, comment="track or a webhook topic"),
+    Column("reason", Text, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("app_id", Text, index=True),
+    Column("shop_domain", Text),
+    Column("detail", Text),
+)
+
+capi_job = Table(
+    "capi_job",
+    ours,
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("kind", Text, nullable=False),
+    Column("dedupe_key", Text, unique=True, comment="emptied when the job ends"),
+    Column("by", Text, nullable=False),
+    Column("reason", Text),
+    Column("state", Text, nullable=False),
+    Column("total", Integer, nullable=False),
+    Column("done", Integer, nullable=False, server_default="0"),
+    Column("failed", Integer, nullable=False, server_default="0"),
+    Column("skipped", Integer, nullable=False, server_default="0"),
+    Column("created_at", Moment, nullable=False, index=True),
+    Column("ended_at", Moment),
+    Column("lease_by", Text),
+    Column("lease_until", Moment),
+    CheckConstraint("state IN ('queued','running','done','cancelled')", name="state"),
+)
+Index(
+    "ix_capi_job_open",
+    capi_job.c.state,
+    sqlite_where=capi_job.c.ended_at.is_(None),
+    postgresql_where=capi_job.c.ended_at.is_(None),
+)
+
+capi_job_item = Table(
+    "capi_job_item",
+    ours,
+    Column("job_id", Id, ForeignKey("capi_job.id"), primary_key=True),
+    Column("subject", Text, primary_key=True, comment="what is worked on: a fingerprint or an event's id"),
+    Column("outcome", Text, comment="empty: not done yet"),
+    Column("words", Text),
+)
+
+capi_case = Table(
+    "capi_case",
+    ours,
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("user_id", Text, nullable=False, index=True),
+    Column("fingerprint", Text, nullable=False, index=True),
+    Column("state", Text, nullable=False),
+    Column("failure", Text, nullable=False),
+    Column("words", Text),
+    Column("made_at", Moment, nullable=False),
+    Column("done_at", Moment),
+    CheckConstraint("state IN ('made','sent','opened','done')", name="state"),
+)
+# One open case for a token: whoever comes second finds it.
+Index(
+    "uq_capi_case_open",
+    capi_case.c.fingerprint,
+    unique=True,
+    sqlite_where=capi_case.c.done_at.is_(None),
+    postgresql_where=capi_case.c.done_at.is_(None),
+)
+
+capi_audit = Table(
+    "capi_audit",
+    ours,
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("at", Moment, nullable=False, index=True),
+    Column("by", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("reason", Text),
+    Column("hash", Text, nullable=False, unique=True, comment="SHA-256 over this line and the hash before it"),
+)
+
+capi_heartbeat = Table(
+    "capi_heartbeat",
+    ours,
+    Column("worker", Text, primary_key=True),
+    Column("started_at", Moment, nullable=False),
+    Column("seen_at", Moment, nullable=False),
+    Column("stopped_at", Moment),
+    Column("version", Text, nullable=False),
+)
+
+capi_schedule = Table(
+    "capi_schedule",
+    ours,
+    Column("task", Text, primary_key=True),
+    Column("due_at", Moment, nullable=False),
+)
+
+capi_api_key = Table(
+    "capi_api_key",
+    ours,
+    Column("hash", Text, primary_key=True, comment="SHA-256 of the key; the key itself is shown once"),
+    Column("title", Text, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("revoked_at", Moment),
+)

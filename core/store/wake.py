@@ -1,0 +1,67 @@
+"""Wake-ups: jobs on PgQueuer's queue, written in the caller's own transaction.
+
+A wake-up is never the truth, only a hint that saves the wait for the next sweep. The embedded default
+has no queue that two processes share: there the sweep finds the work within a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from enum import StrEnum
+from functools import cache
+from typing import cast
+
+from pgqueuer.adapters.persistence.qb import DBSettings, QueryQueueBuilder
+from psycopg import Connection as PsycopgConnection
+from psycopg import RawCursor
+from sqlalchemy import Connection
+
+# PgQueuer's own tables carry our prefix, so that a platform that uses PgQueuer itself is not disturbed.
+PREFIX = "capi_"
+
+
+class Work(StrEnum):
+    """What a worker can be woken for, in order of urgency."""
+
+    REFRESH = "refresh"
+    RUN = "run"
+    DELIVER = "deliver"
+
+
+URGENCY = {Work.REFRESH: 20, Work.RUN: 10, Work.DELIVER: 0}
+
+
+@cache
+def queue_settings() -> DBSettings:
+    return DBSettings(prefix=PREFIX)
+
+
+@cache
+def _enqueue_sql() -> str:
+    return QueryQueueBuilder(settings=queue_settings()).build_enqueue_query("skip")
+
+
+def dedupe_key(work: Work, subject: str) -> str:
+    return f"{work}:{subject}"
+
+
+def wake(conn: Connection, work: Work, subjects: Iterable[str]) -> None:
+    """Ask for `work` on each subject (a pixel id, a fingerprint, a job id) once this transaction commits."""
+    wanted = sorted(set(subjects))
+    if not wanted or conn.dialect.name != "postgresql":
+        return
+    count = len(wanted)
+    cursor = RawCursor(cast("PsycopgConnection", conn.connection.driver_connection))
+    cursor.execute(
+        _enqueue_sql(),
+        (
+            [URGENCY[work]] * count,
+            [str(work)] * count,
+            [subject.encode() for subject in wanted],
+            [timedelta(0)] * count,
+            [dedupe_key(work, subject) for subject in wanted],
+            ["{}"] * count,
+        ),
+    )
+    cursor.close()

