@@ -195,9 +195,9 @@ def load(environment: dict[str, str] | None = None) -> Settings:
     """The settings of this process; SettingsError in one clear line."""
     given = {**_env_file(), **(os.environ if environment is None else environment)}
     _refuse_unknown(given)
-    values = {name: given[name] for name in names() if name in given}
+    values: dict[str, Any] = {name: given[name] for name in names() if name in given}
     try:
-        return Settings(_env_file=None, **values)
+        return Settings(_env_file=None, **values)  # type: ignore[call-arg]
     except ValidationError as error:
         raise SettingsError(_explain(error)) from None
 

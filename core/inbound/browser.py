@@ -102,6 +102,10 @@ def _public_query(query: str) -> str:
     if not query or query.count("&") >= 200:
         return ""
     pairs = parse_qsl(query, keep_blank_values=True)
-    if not any(name.lower() in _PRIVATE or "@" in content for name, content in pairs):
+    if not any(_private(name, content) for name, content in pairs):
         return query
-    return urlencode([(name, content) for name, content in pairs if name.lower() not in _PRIVATE and "@" not in content])
+    return urlencode([(name, content) for name, content in pairs if not _private(name, content)])
+
+
+def _private(name: str, content: str) -> bool:
+    return name.lower() in _PRIVATE or "@" in content

@@ -7,7 +7,6 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from core.inbound.values import wire_number
 from core.meta import events
 from core.store.apps import App
 from core.store.outbox import NewEvent
@@ -35,7 +34,7 @@ class Draft:
 def finish(app: App, draft: Draft, *, now: datetime) -> NewEvent:
     """The event for the outbox, or the same with the reason why Meta must not hear it."""
     event = as_meta_event(draft)
-    reason = draft.skipped or _of_the_app(app) or events.check(event, now=now)
+    reason = draft.skipped or _of_the_app(app) or _refusal(event, now=now)
     return NewEvent(
         app_id=app.id,
         pixel_id=app.pixel_id or "",
@@ -53,24 +52,23 @@ def finish(app: App, draft: Draft, *, now: datetime) -> NewEvent:
 
 
 def as_meta_event(draft: Draft) -> Json:
-    """https://developers.facebook.com/docs/marketing-api/conversions-api/parameters/server-event"""
-    event: Json = {
-        "event_name": draft.name,
-        "event_time": int(draft.event_time.timestamp()),
-        "event_id": draft.event_id,
-        "action_source": draft.action_source,
-        "user_data": draft.user_data,
-    }
-    if draft.url:
-        event["event_source_url"] = draft.url
-    custom = dict(draft.custom_data)
-    if draft.value is not None:
-        custom["value"] = wire_number(draft.value)
-    if draft.currency is not None:
-        custom["currency"] = draft.currency
-    if custom:
-        event["custom_data"] = custom
-    return event
+    return events.build(
+        name=draft.name,
+        event_time=draft.event_time,
+        event_id=draft.event_id,
+        user_data=draft.user_data,
+        action_source=draft.action_source,
+        source_url=draft.url,
+        custom_data={**draft.custom_data, "value": draft.value, "currency": draft.currency},
+    )
+
+
+def _refusal(event: Json, *, now: datetime) -> str | None:
+    """What Meta would refuse; it asks for a page's URL where the event happened on a website."""
+    reason = events.check(event, now=now)
+    if reason is None and event["action_source"] == "website" and "event_source_url" not in event:
+        return "no_source_url"
+    return reason
 
 
 def _of_the_app(app: App) -> str | None:

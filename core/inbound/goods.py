@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.inbound.values import amount, exact_id, first, quantity, rounded, wire_number
+from core.inbound.values import amount, exact_id, first, quantity, rounded
 
 Json = dict[str, Any]
 
@@ -44,8 +44,8 @@ def _line(item: Json, choice: str, code: str | None) -> Json | None:
     if id_ is None:
         return None
     line: Json = {"id": id_, "quantity": quantity(first(item.get("quantity"), item.get("qty"))) or 1}
-    price = next((found for name in ("price", "item_price", "itemPrice")
-                  if (found := amount(item.get(name))) is not None), None)
+    prices = (amount(item.get(name)) for name in ("price", "item_price", "itemPrice"))
+    price = next((found for found in prices if found is not None), None)
     if price is not None:
-        line["item_price"] = wire_number(rounded(price, code))
+        line["item_price"] = rounded(price, code)
     return line

@@ -14,7 +14,9 @@ from core.store.apps import App
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # Meta's own fetchers that the list of crawlers may lack; matched in small letters.
-_META_CRAWLERS = ("meta-externalagent", "meta-externalads", "meta-externalfetcher", "meta-webindexer", "facebookexternalhit")
+_META_CRAWLERS = (
+    "meta-externalagent", "meta-externalads", "meta-externalfetcher", "meta-webindexer", "facebookexternalhit",
+)
 
 
 def origin_allowed(app: App, origin: str | None, url: str | None) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from core.errors import BadInput
 from core.inbound import browser
 from core.inbound.finish import Draft, finish
-from core.inbound.goods import content_ids, contents_of
+from core.inbound.goods import CONTENT_TYPES, content_ids, contents_of
 from core.inbound.people import hashed_people
 from core.inbound.policy import is_bot
 from core.inbound.values import currency, event_moment, first, money, text
@@ -148,7 +148,7 @@ def _custom_data(app: App, properties: Json, name: str, code: str | None) -> Jso
     if contents:
         found["contents"] = contents
     if ids:
-        found |= {"content_ids": ids, "content_type": "product"}
+        found |= {"content_ids": ids, "content_type": CONTENT_TYPES.get(app.content_id, "product")}
     if name == "InitiateCheckout" and contents:
         # Meta: "Use only with InitiateCheckout events."
         found["num_items"] = sum(line["quantity"] for line in contents)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from datetime import datetime
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from functools import cache
 from typing import Any
 
@@ -82,12 +82,7 @@ def money(value: Any, code: str | None) -> Decimal | None:
 
 
 def rounded(number: Decimal, code: str | None) -> Decimal:
-    return number.quantize(Decimal(1).scaleb(-exponent(code) if code else -2))
-
-
-def wire_number(number: Decimal) -> int | float:
-    """The JSON number for Meta: `404.95`, or `23600` without a point where nothing follows it."""
-    return int(number) if number == number.to_integral_value() else float(number)
+    return number.quantize(Decimal(1).scaleb(-exponent(code) if code else -2), ROUND_HALF_UP)
 
 
 def quantity(value: Any) -> int | None:
@@ -119,10 +114,3 @@ def event_moment(value: Any, *, now: datetime) -> datetime:
     """When it happened, in whole seconds: the sender's word, but never later than now, and now where it gives none."""
     said = moment(value)
     return (min(said, now) if said else now).replace(microsecond=0)
-
-
-def older(moment_: datetime, age: timedelta, *, now: datetime) -> bool:
-    return moment_ < now - age
-
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -93,6 +93,17 @@ def every(conn: Connection) -> list[App]:
     return [_app(row) for row in conn.execute(_apps(conn).order_by(app.c.id))]
 
 
+def stored_tokens(conn: Connection) -> list[tuple[str, str, Secret | None, datetime | None, str | None]]:
+    """(App.id, user, token, expiry, fingerprint last seen) of every app: the watch over foreign writes."""
+    columns = (app_settings.c.appId, app.c.userId, app_settings.c.metaAccessToken, app_settings.c.metaTokenExpiresAt)
+    rows = (
+        select(*columns, capi_app.c.fingerprint)
+        .join(app, app.c.id == app_settings.c.appId)
+        .join(capi_app, capi_app.c.app_id == app_settings.c.appId, isouter=True)
+    )
+    return [(row[0], row[1], row[2], row[3], row[4]) for row in conn.execute(rows)]
+
+
 def holders(conn: Connection, fingerprint: str) -> list[App]:
     """Apps that hold this token now; the mirror in `capi_app` finds them, AppSettings decides."""
     rows = conn.execute(_apps(conn).where(capi_app.c.fingerprint == fingerprint).order_by(app.c.id))

@@ -61,6 +61,13 @@ def record(conn: Connection, job_id: int, subject: str, outcome: str, words: str
         raise Conflict("this item was done already")
 
 
+def hand_back(conn: Connection, job_id: int, *, by: str) -> None:
+    """Stop working on an unfinished job: the next worker goes on at once."""
+    mine = update(capi_job).where(capi_job.c.id == job_id, capi_job.c.lease_by == by)
+    conn.execute(mine.values(lease_by=None, lease_until=None))
+    wake(conn, Work.RUN, [str(job_id)])
+
+
 def end(conn: Connection, job_id: int, *, now: datetime, state: str = "done") -> None:
     """Close an open job; Conflict when it is closed already."""
     closing = {"state": state, "ended_at": now, "dedupe_key": None, "lease_by": None, "lease_until": None}

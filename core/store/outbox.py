@@ -16,7 +16,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, select, text, update
+from sqlalchemy import Connection, Row, bindparam, delete, select, text, update
 
 from core.errors import Conflict
 from core.store.database import chunks, insert_into
@@ -65,6 +65,7 @@ class Payload:
     id: int
     app_id: str
     attempts: int
+    after_refresh: bool
     body: bytes
 
 
@@ -144,7 +145,8 @@ _DUE_PIXELS = text("""
     WHERE pixel.id IS NOT NULL
       AND (p.wait_until IS NULL OR p.wait_until <= :now) AND (p.lease_until IS NULL OR p.lease_until <= :now)
       AND EXISTS (SELECT 1 FROM capi_outbox o
-                  WHERE o.state = 'due' AND o.pixel_id = pixel.id AND o.next_attempt_at <= :now)
+                  WHERE o.state = 'due' AND o.pixel_id = pixel.id AND o.next_attempt_at <= :now
+                    AND o.deadline_at > :now)
 """).bindparams(bindparam("now", type_=Moment()))
 
 
@@ -169,14 +171,14 @@ def take(
         room -= len(row.payload) + 1
         if room < 0 and taken:
             break
-        taken.append(Payload(row.id, row.app_id, row.attempts, bytes(row.payload)))
+        taken.append(Payload(row.id, row.app_id, row.attempts, row.after_refresh, bytes(row.payload)))
     return taken
 
 
 def _due(pixel_id: str, now: datetime) -> Any:
     o = capi_outbox.c
     return (
-        select(o.id, o.app_id, o.attempts, o.payload)
+        select(o.id, o.app_id, o.attempts, o.after_refresh, o.payload)
         .where(text("state = 'due'"), o.pixel_id == pixel_id, o.next_attempt_at <= now, o.deadline_at > now)
         .order_by(o.deadline_at, o.id)
     )
@@ -220,27 +222,29 @@ def parked_by(conn: Connection) -> list[tuple[str, str]]:
 
 
 def release(conn: Connection, app_ids: Iterable[str], fingerprint: str, *, now: datetime) -> int:
-    """Make every event of these apps that waits for this token due; returns how many."""
+    """Make events of these apps that wait for this token due; returns how many (at most CHUNK: ask again)."""
     o = capi_outbox.c
     wanted = (
         select(o.id, o.pixel_id)
         .where(text("state = 'parked'"), o.app_id.in_(list(app_ids)), o.parked_by == fingerprint)
         .limit(CHUNK)
     )
-    released = 0
-    while rows := conn.execute(wanted).all():
-        move(
-            conn,
-            "release",
-            [row.id for row in rows],
-            parked_by=None,
-            next_attempt_at=now,
-            failure=None,
-            after_refresh=fingerprint != NO_TOKEN,
-        )
-        wake(conn, Work.DELIVER, (row.pixel_id for row in rows))
-        released += len(rows)
-    return released
+    rows = conn.execute(wanted).all()
+    changes = {"parked_by": None, "next_attempt_at": now, "failure": None, "after_refresh": fingerprint != NO_TOKEN}
+    move(conn, "release", [row.id for row in rows], **changes)
+    wake(conn, Work.DELIVER, (row.pixel_id for row in rows))
+    return len(rows)
+
+
+def find(conn: Connection, event_id: int) -> Row | None:
+    """A stored payload's row without the payload; None once it was delivered."""
+    o = capi_outbox.c
+    return conn.execute(select(o.id, o.app_id, o.pixel_id, o.state, o.deadline_at).where(o.id == event_id)).first()
+
+
+def hurry(conn: Connection, event_id: int, *, now: datetime) -> None:
+    """A due event that waits for its next try goes now."""
+    conn.execute(update(capi_outbox).where(capi_outbox.c.id == event_id).values(next_attempt_at=now))
 
 
 def expire(conn: Connection, *, now: datetime) -> int:

@@ -94,7 +94,6 @@ capi_refresh = Table(
     Column("expires_before", Moment),
     Column("expires_after", Moment),
     Column("apps_updated", Integer, nullable=False),
-    Column("events_released", Integer, nullable=False),
     Column("code", Integer),
     Column("subcode", Integer),
     Column("words", Text),
@@ -159,6 +158,7 @@ capi_outbox = Table(
     Column("next_attempt_at", Moment, nullable=False),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("parked_by", Text, comment="fingerprint of the token it waits for; empty text: there was none"),
+    Column("after_refresh", Boolean, nullable=False, server_default="0"),
     Column("payload", LargeBinary, nullable=False),
     CheckConstraint("state IN ('due','parked','dead')", name="state"),
 )

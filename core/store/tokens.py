@@ -90,6 +90,16 @@ def try_later(conn: Connection, fingerprint: str, at: datetime) -> None:
     _set(conn, fingerprint, next_refresh_at=at, failures=capi_token.c.failures + 1)
 
 
+def plan(conn: Connection, fingerprint: str, next_refresh_at: datetime | None) -> None:
+    """When this token is refreshed by itself."""
+    _set(conn, fingerprint, next_refresh_at=next_refresh_at)
+
+
+def checked(conn: Connection, fingerprint: str, *, now: datetime) -> None:
+    """/debug_token was asked in vain: not again before tomorrow."""
+    _set(conn, fingerprint, checked_at=now)
+
+
 def lease(conn: Connection, fingerprint: str, *, by: str, now: datetime) -> bool:
     """Single flight: True for the one who may refresh this token now."""
     t = capi_token.c
@@ -111,12 +121,13 @@ def holds(conn: Connection, fingerprint: str, *, by: str, now: datetime) -> bool
     return conn.execute(mine.values(refresh_until=now + LEASE)).rowcount == 1
 
 
-def due_for_refresh(conn: Connection, *, now: datetime, limit: int) -> list[str]:
-    """Fingerprints whose refresh is due, broken tokens first."""
+def due_for_refresh(conn: Connection, *, now: datetime, limit: int, broken: bool) -> list[str]:
+    """Fingerprints whose refresh is due and possible: of broken tokens, or of healthy ones."""
     t = capi_token.c
     free = or_(t.refresh_until.is_(None), t.refresh_until <= now)
-    due = select(t.fingerprint).where(t.next_refresh_at <= now, free, t.needs_reconnect.is_(False))
-    return list(conn.scalars(due.order_by(t.broken_since.is_(None), t.next_refresh_at).limit(limit)))
+    kind = t.broken_since.is_not(None) if broken else t.broken_since.is_(None)
+    due = select(t.fingerprint).where(t.next_refresh_at <= now, free, kind, t.needs_reconnect.is_(False))
+    return list(conn.scalars(due.order_by(t.next_refresh_at).limit(limit)))
 
 
 def due_for_check(conn: Connection, *, before: datetime, limit: int) -> list[str]:
@@ -124,6 +135,11 @@ def due_for_check(conn: Connection, *, before: datetime, limit: int) -> list[str
     t = capi_token.c
     due = select(t.fingerprint).where(or_(t.checked_at.is_(None), t.checked_at < before))
     return list(conn.scalars(due.order_by(t.checked_at.is_not(None), t.checked_at).limit(limit)))
+
+
+def retire(conn: Connection, fingerprint: str) -> None:
+    """No app holds this token any more: nothing is due for it, and it is neither broken nor healthy."""
+    _set(conn, fingerprint, next_refresh_at=None, **_MENDED)
 
 
 def forget(conn: Connection, fingerprint: str) -> None:

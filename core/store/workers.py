@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, select, update
 
 from core.store.database import insert_into, upsert
 from core.store.schema import capi_heartbeat, capi_schedule
@@ -20,6 +20,12 @@ def beat(conn: Connection, worker: str, *, started_at: datetime, version: str, n
 
 def stop(conn: Connection, worker: str, *, now: datetime) -> None:
     conn.execute(update(capi_heartbeat).where(capi_heartbeat.c.worker == worker).values(seen_at=now, stopped_at=now))
+
+
+def not_due(conn: Connection, *, now: datetime) -> set[str]:
+    """Tasks whose time has not come: a look that costs no write."""
+    s = capi_schedule.c
+    return set(conn.scalars(select(s.task).where(s.due_at > now, s.due_at <= now + timedelta(minutes=2))))
 
 
 def claim_task(conn: Connection, task: str, *, every: timedelta, now: datetime) -> bool:

@@ -94,7 +94,7 @@ def test_a_refusal_carries_what_a_person_needs(graph, meta):
 
 
 def test_meta_blames_one_event_by_its_index(graph, meta):
-    message = "Server Side Api Parameter Error: Unexpected key \"x\" on param \"$['data'][12]\""
+    message = 'Server Side Api Parameter Error: Unexpected key "x" on param "$[\'data\'][12]"'
     meta.post(EVENTS, status=400, json={"error": {"message": message, "code": 100}})
     error = refused(graph.send, "77", [EVENT] * 20, TOKEN)
     assert (error.failure, error.blame) == (Failure.INVALID_EVENT, 12)

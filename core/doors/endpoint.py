@@ -1,0 +1,108 @@
+"""The endpoint: takes tracking calls and webhooks, answers after the commit. Knows neither Meta nor a page."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime
+
+import uvicorn
+from sqlalchemy import Engine
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from core import clock as house_clock
+from core.doors.endpoint_apps import Apps
+from core.doors.endpoint_health import Readiness, healthz
+from core.doors.endpoint_http import answer
+from core.doors.endpoint_refresh import Refresh
+from core.doors.endpoint_track import Track
+from core.doors.endpoint_webhooks import Webhooks
+from core.doors.intake import Intake
+from core.errors import SettingsError
+from core.inbound.policy import networks
+from core.inbound.shopify import TOPICS
+from core.settings import Settings
+
+log = logging.getLogger("endpoint")
+
+_BACKLOG = 2048
+_GRACE_SECONDS = 10
+
+
+def create_app(
+    engine: Engine, settings: Settings, *, refresh_user: Callable[[str], int] | None = None,
+    clock: Callable[[], datetime] = house_clock.now,
+) -> Starlette:
+    """The ASGI app. `refresh_user(user_id)` returns how many tokens were refreshed and raises CoreError."""
+    apps, intake = Apps(engine), Intake(engine, clock=clock)
+    track = Track(apps, intake, trusted=networks(settings.trusted_proxies), clock=clock)
+    webhooks = Webhooks(apps, intake, secrets=settings.shopify_api_secret, clock=clock)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        app.state.intake = intake
+        await intake.start()
+        yield
+        await intake.stop()
+
+    return Starlette(
+        routes=[
+            Route("/api/track", _function(track), methods=["GET", "POST", "OPTIONS"]),
+            *(Route(f"/webhooks/{topic}", webhooks.of(topic), methods=["POST"]) for topic in TOPICS),
+            Route("/api/refresh", _function(Refresh(engine, refresh_user, clock=clock)), methods=["POST"]),
+            Route("/healthz", healthz),
+            Route("/readyz", _function(Readiness(engine))),
+        ],
+        exception_handlers={HTTPException: _refusal, Exception: _failure},
+        lifespan=lifespan,
+    )
+
+
+def run(app: Starlette, *, host: str, port: int) -> None:
+    """Serve until SIGTERM or SIGINT; requests in flight are finished. SettingsError when the port is taken."""
+    listener = listen(host, port)
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, server_header=False, proxy_headers=False,
+        timeout_graceful_shutdown=_GRACE_SECONDS, backlog=_BACKLOG, lifespan="on",
+    )
+    log.info("endpoint listens", extra={"host": host, "port": listener.getsockname()[1]})
+    with listener:
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that says IPPROTO_TCP: without it asyncio leaves TCP_NODELAY off, which costs every request on a
+    connection that is kept 44 ms (https://github.com/Kludex/uvicorn/issues/3149)."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host.strip("[]"), port))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        words = error.strerror or "the address cannot be used"
+        raise SettingsError(
+            f"CAPI_ENDPOINT_PORT: cannot listen on {host} port {port} ({words}): put a free port there"
+        ) from None
+    return listener
+
+
+def _function(handler: Callable[[Request], object]) -> Callable[[Request], object]:
+    """Starlette takes an object for an ASGI app of its own; ours are handlers of requests."""
+    return handler.__call__  # type: ignore[operator]
+
+
+async def _refusal(_request: Request, error: Exception) -> Response:
+    status = getattr(error, "status_code", 500)
+    return answer({"error": getattr(error, "detail", "Error")}, status, getattr(error, "headers", None))
+
+
+async def _failure(_request: Request, _error: Exception) -> Response:
+    return answer({"error": "Internal error"}, 500)

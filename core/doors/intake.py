@@ -1,0 +1,214 @@
+"""Group commit: what waits is written in one transaction, then everybody is answered.
+
+A commit costs a disk's flush; shared by the requests of two milliseconds it costs each of them little. On SQLite the
+group is written on the event loop itself (a thread would fight for the interpreter's lock at every row) and moves to
+a thread only when another process holds the database's write lock; on PostgreSQL it is always written in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, SQLAlchemyError, StatementError
+
+from core.errors import BadInput, StoreError
+from core.store import outbox, receipts
+from core.store.database import is_embedded
+from core.store.outbox import NewEvent
+
+log = logging.getLogger("intake")
+
+LINGER = 0.002
+GROUP = 500
+BACKLOG = 5_000
+# Shopify hangs up after 5 seconds: whoever waits longer than this hears "later" instead.
+PATIENCE = 4.0
+_LOCK_WAIT_MS = 1_500
+
+
+class StoreBusy(StoreError):
+    """Service unavailable"""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What one request wants written: its events, and receipts as keyword arguments of `receipts.record`."""
+
+    events: Sequence[NewEvent] = ()
+    receipts: Sequence[dict[str, Any]] = ()
+
+
+@dataclass(slots=True)
+class _Waiting:
+    entry: Entry
+    answer: asyncio.Future[list[bool]] = field(repr=False)
+
+
+class Intake:
+    """The one writer of an endpoint process. `start` and `stop` belong to the event loop's lifespan."""
+
+    def __init__(
+        self, engine: Engine, *, clock: Callable[[], datetime], linger: float = LINGER, group: int = GROUP,
+        backlog: int = BACKLOG,
+    ) -> None:
+        self.engine, self.clock, self.linger, self.group, self.backlog = engine, clock, linger, group, backlog
+        self._waiting: deque[_Waiting] = deque()
+        self._connections: dict[int, Connection] = {}
+        self._writer: asyncio.Task[None] | None = None
+        self._bell = asyncio.Event()
+        self.groups = 0
+        self.written = 0
+
+    async def start(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "intake")
+        self._bell = asyncio.Event()
+        self._writer = asyncio.create_task(self._run(), name="intake")
+
+    async def stop(self) -> None:
+        """Write what still waits, then close."""
+        while self._waiting and self._writer is not None and not self._writer.done():
+            await asyncio.sleep(self.linger)
+        if self._writer is not None:
+            self._writer.cancel()
+            await asyncio.gather(self._writer, return_exceptions=True)
+        await asyncio.to_thread(self._thread.shutdown)
+        for busy_ms in tuple(self._connections):
+            self._drop(busy_ms)
+
+    async def write(self, entry: Entry) -> list[bool]:
+        """True for each event that is new, once everything is committed.
+
+        StoreBusy when it cannot be written now, BadInput when the database will never take it.
+        """
+        if len(self._waiting) >= self.backlog or self._writer is None or self._writer.done():
+            raise StoreBusy()
+        waiting = _Waiting(entry, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        self._bell.set()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await waiting.answer
+        except TimeoutError:
+            raise StoreBusy() from None
+
+    async def _run(self) -> None:
+        while True:
+            await self._bell.wait()
+            if len(self._waiting) < self.group:
+                await asyncio.sleep(self.linger)
+            batch = [self._waiting.popleft() for _ in range(min(self.group, len(self._waiting)))]
+            if not self._waiting:
+                self._bell.clear()
+            await self._settle([waiting for waiting in batch if not waiting.answer.done()])
+
+    async def _settle(self, batch: list[_Waiting]) -> None:
+        try:
+            answers = await self._commit([waiting.entry for waiting in batch]) if batch else []
+        except Exception as error:
+            await self._settle_failed(batch, error)
+            return
+        for waiting, answer in zip(batch, answers, strict=True):
+            if not waiting.answer.done():
+                waiting.answer.set_result(answer)
+
+    async def _settle_failed(self, batch: list[_Waiting], error: Exception) -> None:
+        """Nobody can write: all hear so. One row cannot be written: the others are, one by one."""
+        if is_away(error):
+            log.error("events could not be stored, the store is away", extra={"requests": len(batch), **_why(error)})
+            for waiting in batch:
+                _refuse(waiting, StoreBusy())
+            return
+        for waiting in batch:
+            try:
+                answer = (await self._commit([waiting.entry]))[0]
+            except Exception as own:
+                log.error("a request could not be stored", extra=_why(own))
+                _refuse(waiting, BadInput("The values cannot be stored") if is_bad_row(own) else StoreBusy())
+            else:
+                if not waiting.answer.done():
+                    waiting.answer.set_result(answer)
+
+    async def _commit(self, entries: list[Entry]) -> list[list[bool]]:
+        if is_embedded(self.engine):
+            try:
+                return self._write(entries, 0)
+            except OperationalError as error:
+                if not _is_locked(error):
+                    raise
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._write, entries, _LOCK_WAIT_MS)
+
+    def _write(self, entries: list[Entry], busy_ms: int) -> list[list[bool]]:
+        now = self.clock()
+        events = [event for entry in entries for event in entry.events]
+        try:
+            conn = self._connection(busy_ms)
+            with conn.begin():
+                new = iter(outbox.accept(conn, events, now=now))
+                for entry in entries:
+                    for receipt in entry.receipts:
+                        receipts.record(conn, **receipt, now=now)
+        except Exception as error:
+            # A lock that somebody else holds says nothing against our connection.
+            if not (isinstance(error, OperationalError) and _is_locked(error)):
+                self._drop(busy_ms)
+            raise
+        self.groups += 1
+        self.written += len(entries)
+        return [[next(new) for _ in entry.events] for entry in entries]
+
+    def _connection(self, busy_ms: int) -> Connection:
+        conn = self._connections.get(busy_ms)
+        if conn is None:
+            conn = self.engine.connect()
+            conn.detach()  # its patience differs from the pool's
+            if is_embedded(self.engine):
+                conn.connection.cursor().execute(f"PRAGMA busy_timeout={busy_ms}")
+            self._connections[busy_ms] = conn
+        return conn
+
+    def _drop(self, busy_ms: int) -> None:
+        conn = self._connections.pop(busy_ms, None)
+        if conn is None:
+            return
+        try:
+            conn.close()
+        except SQLAlchemyError as error:
+            log.warning("a connection did not close", extra=_why(error))
+
+
+def is_away(error: Exception) -> bool:
+    """Whether the database as a whole cannot be used: unreachable, locked, full, read-only."""
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    return isinstance(error, OperationalError | StoreError | TimeoutError | OSError) or type(error) is SQLAlchemyError
+
+
+def is_bad_row(error: Exception) -> bool:
+    """Whether the database will never take these values."""
+    if isinstance(error, DBAPIError):
+        return isinstance(error, DataError | IntegrityError)
+    return isinstance(error, StatementError | ValueError | TypeError | OverflowError)
+
+
+def _is_locked(error: OperationalError) -> bool:
+    return "locked" in str(error.orig) or "busy" in str(error.orig)
+
+
+def _refuse(waiting: _Waiting, error: Exception) -> None:
+    if not waiting.answer.done():
+        waiting.answer.set_exception(error)
+
+
+def _why(error: Exception) -> dict[str, str]:
+    """The kind of error and the driver's first line; never the statement's values."""
+    words = str(error.orig).splitlines() if isinstance(error, DBAPIError) else []
+    return {"error": type(error).__name__, "words": words[0][:200] if words else ""}

@@ -1,0 +1,244 @@
+"""The worker: mends broken tokens first, then delivers; refreshes what is inside the window, checks daily.
+
+Wake-ups come from the queue; a sweep finds what nobody asked for. Tables are the truth: a worker that is killed
+leaves leases that run out, and whoever sweeps next goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+import psycopg
+from pgqueuer import PgQueuer
+from pgqueuer.models import Job
+from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
+
+from core import __version__, clock
+from core.doors import wiring
+from core.doors.engine import enqueue, open_queue
+from core.services import bulk, watch
+from core.services.delivery import deliver
+from core.services.refresh import TokenRefreshService
+from core.settings import Settings
+from core.store import outbox, pixels, tokens, workers
+from core.store.database import is_embedded, reading, writing
+from core.store.wake import Work
+
+log = logging.getLogger("worker")
+T = TypeVar("T")
+
+# How long a worker waits before it tries to reach a lost database again.
+RECONNECT = 2.0
+# A day's checks, spread over its minutes, for 20,000 tokens.
+CHECKS_A_MINUTE = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Something that one worker among all does every so often; it may name work to be queued."""
+
+    name: str
+    every: timedelta
+    run: Callable[[Worker, datetime], list[tuple[Work, str]] | None]
+
+
+class Worker:
+    """One worker process: threads around blocking calls, and the queue that says what is next."""
+
+    def __init__(self, engine: Engine, service: TokenRefreshService, *, threads: int) -> None:
+        self.engine, self.service, self.threads = engine, service, threads
+        self.pool = ThreadPoolExecutor(threads + 2, thread_name_prefix="work")
+        self.stopping = asyncio.Event()
+        self.nudge = asyncio.Event()
+        self.started_at = clock.now()
+
+    async def run(self) -> None:
+        """Until `stopping` is set; what is in flight is finished, leases are given back."""
+        log.info("worker started", extra={"worker": self.service.worker, "threads": self.threads})
+        while not self.stopping.is_set():
+            try:
+                async with open_queue(self.engine) as queue:
+                    await self._work(queue)
+            except (psycopg.OperationalError, OperationalError) as error:
+                log.error("the database is away, trying again", extra={"error": str(error).splitlines()[0]})
+                await self._pause(RECONNECT)
+        await self._blocking(self._leave)
+        self.pool.shutdown()
+        log.info("worker stopped", extra={"worker": self.service.worker})
+
+    def stop(self) -> None:
+        self.stopping.set()
+        self.nudge.set()
+
+    async def _work(self, queue: PgQueuer) -> None:
+        self._register(queue)
+        most = max(20, self.threads * 2)
+        running = asyncio.create_task(queue.run(batch_size=10, max_concurrent_tasks=most))
+        loops = [self._sweep(queue), self._keep_timetable(queue), self._beat(), self.stopping.wait()]
+        beside = [asyncio.create_task(loop) for loop in loops]
+        try:
+            await asyncio.wait((running, *beside), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            queue.shutdown.set()
+            for loop in beside:
+                loop.cancel()
+            results = await asyncio.gather(running, *beside, return_exceptions=True)
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+
+    def _register(self, queue: PgQueuer) -> None:
+        handlers: dict[Work, Callable[[str], None]] = {
+            Work.DELIVER: self._deliver,
+            Work.REFRESH: self._refresh,
+            Work.RUN: self._run_job,
+        }
+        for work, handler in handlers.items():
+            queue.entrypoint(str(work))(self._entrypoint(handler))
+
+    def _entrypoint(self, handler: Callable[[str], None]) -> Callable[[Job], Awaitable[None]]:
+        async def entrypoint(job: Job) -> None:
+            await self._blocking(handler, (job.payload or b"").decode())
+            self.nudge.set()
+
+        return entrypoint
+
+    def _deliver(self, pixel_id: str) -> None:
+        service = self.service
+        broken = deliver(
+            self.engine,
+            service.graph,
+            pixel_id,
+            policy=service.policy,
+            by=service.worker,
+            stop=self.stopping.is_set,
+        )
+        for fingerprint in broken:  # the next step of the same worker: nobody waits for a sweep
+            self._refresh(fingerprint)
+
+    def _refresh(self, fingerprint: str) -> None:
+        """Only what is still due: another worker may have mended it, or have failed a moment ago."""
+        with reading(self.engine) as conn:
+            known = tokens.get(conn, fingerprint)
+        if known is None or known.needs_reconnect or known.next_refresh_at is None:
+            return
+        if known.next_refresh_at <= clock.now():
+            trigger = "on_error" if known.broken_since else "scheduled"
+            self.service.refresh(fingerprint, trigger=trigger, by=self.service.worker)
+
+    def _run_job(self, job_id: str) -> None:
+        bulk.run(self.service, int(job_id), threads=self.threads, stop=self.stopping.is_set)
+
+    async def _sweep(self, queue: PgQueuer) -> None:
+        """Whatever is due but was not asked for: as soon as a job has ended, and after a second or two anyway."""
+        rest = 1.0 if is_embedded(self.engine) else 2.0
+        while True:
+            self.nudge.clear()
+            await enqueue(queue, await self._blocking(self._due_work))
+            await self._pause(rest)
+
+    async def _keep_timetable(self, queue: PgQueuer) -> None:
+        while True:
+            for task in await self._blocking(self._due_tasks):
+                await enqueue(queue, await self._blocking(self._task, task))
+            await asyncio.sleep(1)
+
+    def _due_tasks(self) -> list[Task]:
+        with reading(self.engine) as conn:
+            waiting = workers.not_due(conn, now=clock.now())
+        return [task for task in TASKS if task.name not in waiting]
+
+    def _task(self, task: Task) -> list[tuple[Work, str]]:
+        now = clock.now()
+        with writing(self.engine) as conn:
+            mine = workers.claim_task(conn, task.name, every=task.every, now=now)
+        if not mine:
+            return []
+        try:
+            return task.run(self, now) or []
+        except OperationalError:
+            raise
+        except Exception:
+            log.exception("a scheduled task failed", extra={"task": task.name})
+            return []
+
+    def _due_work(self) -> list[tuple[Work, str]]:
+        return watch.due_work(self.engine, now=clock.now())
+
+    async def _beat(self) -> None:
+        while True:
+            await self._blocking(self._one_beat)
+            await asyncio.sleep(workers.BEAT.total_seconds())
+
+    def _one_beat(self) -> None:
+        with writing(self.engine) as conn:
+            beat = {"started_at": self.started_at, "version": __version__, "now": clock.now()}
+            workers.beat(conn, self.service.worker, **beat)  # type: ignore[arg-type]
+
+    def _leave(self) -> None:
+        with writing(self.engine) as conn:
+            pixels.free_leases(conn, self.service.worker)
+            workers.stop(conn, self.service.worker, now=clock.now())
+
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.nudge.wait(), seconds)
+
+    async def _blocking(self, function: Callable[..., T], *args: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self.pool, function, *args)
+
+
+def _release(worker: Worker, now: datetime) -> None:
+    watch.release_replaced(worker.engine, now=now)
+
+
+def _notice(worker: Worker, now: datetime) -> None:
+    watch.notice_tokens(worker.engine, worker.service.policy, now=now)
+
+
+def _expire(worker: Worker, now: datetime) -> None:
+    with writing(worker.engine) as conn:
+        buried = outbox.expire(conn, now=now)
+    if buried:
+        log.error("events passed their deadline and were not sent", extra={"events": buried})
+
+
+def _scheduled(worker: Worker, now: datetime) -> list[tuple[Work, str]]:
+    return [(Work.REFRESH, found) for found in watch.due_refreshes(worker.engine, now=now)]
+
+
+def _check(worker: Worker, now: datetime) -> None:
+    service = worker.service
+    watch.check_tokens(worker.engine, service.graph, service.policy, now=now, limit=CHECKS_A_MINUTE)
+
+
+TASKS = (
+    Task("release", timedelta(seconds=1), _release),
+    Task("notice", timedelta(seconds=4), _notice),
+    Task("expire", timedelta(seconds=10), _expire),
+    Task("scheduled refresh", timedelta(seconds=30), _scheduled),
+    Task("token check", timedelta(minutes=1), _check),
+)
+
+
+def run(settings: Settings) -> None:
+    """Work until SIGTERM or SIGINT."""
+    engine = wiring.open_store(settings, pool_size=settings.worker_threads + 4)
+    service = wiring.make_service(settings, engine, kind="worker")
+    asyncio.run(_run(engine, service, settings.worker_threads))
+
+
+async def _run(engine: Engine, service: TokenRefreshService, threads: int) -> None:
+    worker = Worker(engine, service, threads=threads)
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, worker.stop)
+    await worker.run()

@@ -1,0 +1,91 @@
+"""Ordered bulk work: a job's frozen items, each done once, counted, stoppable, resumed after a crash."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from sqlalchemy import Row
+
+from core.clock import now as real_now
+from core.errors import Conflict, CoreError
+from core.services.refresh import TokenRefreshService
+from core.store import jobs, outbox, pixels
+from core.store.database import reading, writing
+from core.store.wake import Work, wake
+
+log = logging.getLogger("bulk")
+
+_CHUNK = 100
+
+
+def run(service: TokenRefreshService, job_id: int, *, threads: int, stop: Callable[[], bool] = lambda: False) -> None:
+    """Work on a job until it is done, cancelled, or `stop` says so (somebody goes on with it later)."""
+    with writing(service.engine) as conn:
+        job = jobs.take(conn, job_id, by=service.worker, now=real_now())
+    if job is None:
+        return
+    work = KINDS[job.kind]
+    with ThreadPoolExecutor(threads, thread_name_prefix=f"job-{job_id}") as pool:
+        while not stop():
+            with reading(service.engine) as conn:
+                subjects = jobs.next_items(conn, job_id, limit=_CHUNK)
+            if not subjects:
+                break
+            try:
+                list(pool.map(lambda subject: work(service, job, subject), subjects))
+            except Conflict:
+                log.info("a job was cancelled or taken over", extra={"job": job_id})
+                return
+    with writing(service.engine) as conn:
+        if jobs.next_items(conn, job_id, limit=1):
+            jobs.hand_back(conn, job_id, by=service.worker)
+        else:
+            jobs.end(conn, job_id, now=real_now())
+
+
+def _refresh(service: TokenRefreshService, job: Row, fingerprint: str) -> None:
+    if _was_stopped(service, job):
+        raise Conflict()
+    try:
+        done = service.refresh(fingerprint, trigger="bulk" if job.total > 1 else "manual", by=job.by)
+        outcome, words = ("ok" if done.usable else "failed"), f"{done.outcome}: {done.words}"
+    except CoreError as error:
+        outcome, words = "failed", str(error)
+    with writing(service.engine) as conn:
+        jobs.record(conn, job.id, fingerprint, outcome, words, by=service.worker, now=real_now())
+
+
+def _was_stopped(service: TokenRefreshService, job: Row) -> bool:
+    """Asked before Meta is called, so that a cancelled job costs no further refresh."""
+    with reading(service.engine) as conn:
+        now_is = jobs.progress(conn, job.id)
+    return now_is is None or now_is.state != "running"
+
+
+def _retry(service: TokenRefreshService, job: Row, subject: str) -> None:
+    """Make one dead or parked event due again, and its result known, in one transaction."""
+    now = real_now()
+    with writing(service.engine) as conn:
+        found = outbox.find(conn, int(subject))
+        if found is None or found.state not in ("dead", "due"):
+            words = f"is {found.state} now" if found else "is not stored any more"
+            jobs.record(conn, job.id, subject, "skipped", words, by=service.worker, now=now)
+            return
+        if found.deadline_at <= now:
+            jobs.record(conn, job.id, subject, "skipped", "its deadline has passed", by=service.worker, now=now)
+            return
+        if found.state == "dead":
+            outbox.move(conn, "retry", [found.id], next_attempt_at=now, attempts=0)
+        else:
+            outbox.hurry(conn, found.id, now=now)
+        pixels.resume(conn, [found.pixel_id])
+        wake(conn, Work.DELIVER, [found.pixel_id])
+        jobs.record(conn, job.id, subject, "ok", "sent again", by=service.worker, now=now)
+
+
+KINDS: dict[str, Callable[[TokenRefreshService, Row, str], None]] = {
+    "refresh_tokens": _refresh,
+    "retry_events": _retry,
+}

@@ -1,0 +1,144 @@
+"""Delivery: the due events of one pixel go to Meta, oldest deadline first, until none is left.
+
+A short transaction claims, Meta is called with nothing held open, a short transaction records. Delivery never
+refreshes: it marks a token broken and parks its events; `refresh` mends the token and releases them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, Engine
+
+from core.clock import now as real_now
+from core.errors import Conflict, NotFound
+from core.meta.failures import Failure
+from core.meta.graph import MAX_BYTES, MAX_EVENTS, Graph
+from core.services import sending
+from core.services.policy import Policy
+from core.services.sending import Batch
+from core.store import apps, outbox, pixels, tokens
+from core.store.apps import App
+from core.store.database import writing
+from core.store.pixels import Lease
+from core.store.wake import Work, wake
+
+log = logging.getLogger("delivery")
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One pixel's lease, and what is done with the events it gives out: sent, or parked for this failure."""
+
+    batch: Batch
+    park_as: str | None = None
+
+
+def deliver(
+    engine: Engine,
+    graph: Graph,
+    pixel_id: str,
+    *,
+    policy: Policy,
+    by: str,
+    clock: Callable[[], datetime] = real_now,
+    stop: Callable[[], bool] = lambda: False,
+) -> list[str]:
+    """Send everything due for this pixel; the fingerprints of tokens that Meta refused on the way.
+
+    Ends early when another worker holds the pixel, when Meta asks to wait, or when `stop` says so.
+    """
+    refused: list[str] = []
+    with writing(engine) as conn:
+        lease = pixels.take(conn, pixel_id, by=by, now=clock())
+    if lease is None:
+        return refused
+    try:
+        while not stop():
+            with writing(engine) as conn:
+                claim = _claim(conn, lease, policy, clock())
+            if claim is None:
+                break
+            if claim.park_as is None:
+                sending.send(engine, graph, claim.batch, clock=clock)
+            elif claim.batch.token is not None:
+                refused.append(claim.batch.token.fingerprint)
+    except sending.Stopped as stopped:
+        refused += [stopped.fingerprint] if stopped.fingerprint else []
+    except Conflict:
+        log.warning("another worker took this pixel over", extra={"pixel": pixel_id})
+    finally:
+        with writing(engine) as conn:
+            pixels.give_up(conn, lease)
+    return list(dict.fromkeys(refused))
+
+
+def _claim(conn: Connection, lease: Lease, policy: Policy, now: datetime) -> Claim | None:
+    """The next batch of this pixel: events of apps that share one token. Events that cannot go are parked here."""
+    pixels.renew(conn, lease, now=now)
+    first = outbox.first_due(conn, lease.pixel_id, now=now)
+    if first is None:
+        return None
+    try:
+        app = apps.get(conn, first)
+    except NotFound:
+        return _bury_orphans(conn, lease, first, now)
+    group = [app.id, *_companions(conn, app, lease.pixel_id)]
+    events = outbox.take(conn, lease.pixel_id, group, now=now, count=MAX_EVENTS, size=MAX_BYTES)
+    ours = _is_ours(conn, app, policy)
+    batch = Batch(lease, app.token, app.test_event_code, ours, tuple(events))
+    failure = _why_not(conn, app, policy, now)
+    if failure is not None:
+        _park(conn, batch, failure)
+    return Claim(batch, failure)
+
+
+def _companions(conn: Connection, app: App, pixel_id: str) -> list[str]:
+    """Other apps of this pixel whose events may share a request: same token, same test event code."""
+    return [
+        other.id
+        for other in apps.of_pixel(conn, pixel_id)
+        if other.id != app.id and other.token == app.token and other.test_event_code == app.test_event_code
+    ]
+
+
+def _why_not(conn: Connection, app: App, policy: Policy, now: datetime) -> str | None:
+    """Why nothing may be sent for this app now, as the failure its events are parked with."""
+    if app.token is None:
+        return "no_token"
+    known = tokens.get(conn, app.token.fingerprint)
+    if known is None:
+        due = policy.first_refresh(app.token.fingerprint, app.expires_at, now)
+        apps.mirror(conn, app.id, app.token.fingerprint)
+        tokens.see(conn, app.token.fingerprint, user_id=app.user_id, now=now, next_refresh_at=due)
+    elif known.broken_since is not None:
+        return str(known.broken_failure)
+    if app.expires_at is None or app.expires_at > now:
+        return None
+    log.warning("[Track] Detected token error, attempting to refresh token...")
+    words = "the stored end of this token has passed"
+    tokens.break_(conn, app.token.fingerprint, failure=str(Failure.TOKEN_EXPIRED), words=words, now=now)
+    return str(Failure.TOKEN_EXPIRED)
+
+
+def _is_ours(conn: Connection, app: App, policy: Policy) -> bool:
+    """Whether our Meta app made this token: only then an appsecret_proof may go with it."""
+    known = tokens.get(conn, app.token.fingerprint) if app.token else None
+    return known is not None and known.meta_app_id is not None and known.meta_app_id == policy.app_id
+
+
+def _park(conn: Connection, batch: Batch, failure: str) -> None:
+    fingerprint = batch.token.fingerprint if batch.token else outbox.NO_TOKEN
+    outbox.move(conn, "park", [event.id for event in batch.events], parked_by=fingerprint, failure=failure)
+    if batch.token is not None:
+        wake(conn, Work.REFRESH, [fingerprint])
+
+
+def _bury_orphans(conn: Connection, lease: Lease, app_id: str, now: datetime) -> Claim:
+    """The app was deleted on the platform: nobody can send its events any more."""
+    events = outbox.take(conn, lease.pixel_id, [app_id], now=now, count=MAX_EVENTS, size=MAX_BYTES)
+    outbox.move(conn, "bury", [event.id for event in events], failure="app_gone")
+    return Claim(Batch(lease, None, None, False, tuple(events)), "app_gone")

@@ -1,0 +1,226 @@
+"""Token refresh: one path for every trigger (on error, scheduled, manual, bulk, api).
+
+Single flight: a lease on the token's row. Nothing is held open while Meta is asked; the result is stored by
+compare and swap for every app of the user that still holds the old token.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, Engine, Row
+
+from core.clock import now as real_now
+from core.errors import Conflict
+from core.logs import redact
+from core.meta.failures import Failure
+from core.meta.graph import Graph, GraphError
+from core.secret import Secret
+from core.services import settle
+from core.services.ladder import TOKEN_FAILURES, USABLE, Outcome, Result, Standing, climb
+from core.services.policy import ON_ERROR_PAUSE, Policy
+from core.services.settle import Order
+from core.store import apps, history, tokens
+from core.store.apps import App
+from core.store.database import reading, writing
+
+log = logging.getLogger("refresh")
+
+_POLL = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    """What became of one token: its outcome, the token that is stored now, and how much it set free."""
+
+    outcome: Outcome
+    fingerprint: str
+    apps_updated: int = 0
+    events_released: int = 0
+    words: str = ""
+
+    @property
+    def usable(self) -> bool:
+        return self.outcome in USABLE
+
+
+class TokenRefreshService:
+    """The platform's three functions and the one path behind them. Safe to share between threads."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        graph: Graph,
+        policy: Policy,
+        *,
+        worker: str,
+        clock: Callable[[], datetime] = real_now,
+    ) -> None:
+        self.engine, self.graph, self.policy, self.worker, self.clock = engine, graph, policy, worker, clock
+
+    def check_and_refresh_token(self, app_id: str, *, trigger: str = "manual", by: str = "library") -> Refreshed:
+        """Refresh the app's token when it has expired, ends within the window or is broken; NotFound.
+
+        `app_id` is `App.id` or the public `appId`. A token with time left answers `still_valid` without a call.
+        """
+        with reading(self.engine) as conn:
+            app = apps.find(conn, app_id)
+            known = tokens.get(conn, app.fingerprint) if app.fingerprint else None
+        if app.token is None:
+            return Refreshed(Outcome.NEEDS_RECONNECT, "", words="no token is stored for this app")
+        broken = known is not None and known.broken_since is not None
+        if not broken and not self.policy.near_end(app.expires_at, self.clock()):
+            return Refreshed(Outcome.STILL_VALID, app.token.fingerprint)
+        return self.refresh(app.token.fingerprint, trigger=trigger, by=by, user_id=app.user_id, app_id=app.id)
+
+    def refresh_all_user_tokens(self, user_id: str, *, trigger: str = "manual", by: str = "library") -> list[Refreshed]:
+        """Refresh every token that the apps of this user (`User.id` or e-mail) hold, once each; NotFound."""
+        with reading(self.engine) as conn:
+            user_id = apps.user_id_of(conn, user_id)
+            held = dict.fromkeys(app.fingerprint for app in apps.of_user(conn, user_id) if app.fingerprint)
+        return [self.refresh(held_one, trigger=trigger, by=by, user_id=user_id) for held_one in held if held_one]
+
+    def handle_facebook_api_error(self, error: GraphError, app_id: str, *, by: str = "library") -> bool:
+        """Mend the app's token after Meta refused it; True when a usable token is stored now.
+
+        False at once when the refusal is not about the token.
+        """
+        if error.failure not in TOKEN_FAILURES:
+            return False
+        with reading(self.engine) as conn:
+            app = apps.find(conn, app_id)
+        if app.token is None:
+            return False
+        self.broke(app, error.failure, error.words or str(error))
+        refreshed = self.refresh(app.token.fingerprint, trigger="on_error", by=by, user_id=app.user_id, app_id=app.id)
+        return refreshed.usable
+
+    def broke(self, app: App, failure: Failure, words: str) -> None:
+        """Write down that Meta refuses the app's token, so that nobody sends with it."""
+        if app.token is None:
+            return
+        log.warning("[Track] Detected token error, attempting to refresh token...")
+        now = self.clock()
+        with writing(self.engine) as conn:
+            self._see(conn, app, now)
+            tokens.break_(conn, app.token.fingerprint, failure=str(failure), words=redact(words)[:500], now=now)
+
+    def refresh(
+        self, fingerprint: str, *, trigger: str, by: str, user_id: str | None = None, app_id: str | None = None
+    ) -> Refreshed:
+        """Mend one token for the apps of `user_id`, or of every user that holds it.
+
+        Whoever comes while another refreshes the same token waits for that result.
+        """
+        started = self.clock()
+        with writing(self.engine) as conn:
+            holding = apps.holders(conn, fingerprint)
+            for app in holding:
+                self._see(conn, app, started)
+            mine = bool(holding) and tokens.lease(conn, fingerprint, by=self.worker, now=started)
+        if not holding:
+            return self._replaced(fingerprint)
+        if not mine:
+            return self._wait(fingerprint, started)
+        try:
+            users = [user_id] if user_id else sorted({app.user_id for app in holding})
+            runs = [self._run(Order(fingerprint, user, app_id, trigger, by, started)) for user in users]
+        finally:
+            with writing(self.engine) as conn:
+                tokens.release(conn, fingerprint, by=self.worker)
+        return runs[-1]
+
+    def _run(self, order: Order) -> Refreshed:
+        with reading(self.engine) as conn:
+            holding = [app for app in apps.holders(conn, order.fingerprint) if app.user_id == order.user_id]
+            standing = self._standing(conn, order, holding) if holding else None
+        if standing is None:
+            return self._replaced(order.fingerprint)
+        shown = next((app.public_id for app in holding if app.id == order.app_id), holding[0].public_id)
+        log.info("[Token Refresh] Token for app %s expired or expiring soon, refreshing...", shown)
+        result = climb(self.graph, standing, self.policy, now=self.clock())
+        refreshed = self._settle(order, result, holding)
+        if refreshed.usable:
+            log.info("[Token Refresh] ✅ Token refreshed successfully for app %s", shown)
+        else:
+            log.error("[Token Refresh] ❌ Failed to refresh token for app %s: %s", shown, refreshed.words)
+        return refreshed
+
+    def _settle(self, order: Order, result: Result, holding: list[App]) -> Refreshed:
+        now = self.clock()
+        try:
+            with writing(self.engine) as conn:
+                written = settle.settle(conn, order, result, self.policy, worker=self.worker, now=now)
+        except Conflict:
+            return self._wait(order.fingerprint, order.started_at)
+        current = result.token.fingerprint if result.token and written else order.fingerprint
+        released = 0
+        if result.outcome in USABLE:
+            released = settle.release(self.engine, [app.id for app in holding], order.fingerprint, now=now)
+        return Refreshed(result.outcome, current, len(written), released, result.words or str(result.outcome))
+
+    def _standing(self, conn: Connection, order: Order, holding: list[App]) -> Standing:
+        known = tokens.get(conn, order.fingerprint)
+        token = holding[0].token
+        assert token is not None
+        now = self.clock()
+        return Standing(
+            token=token,
+            expires_at=holding[0].expires_at,
+            broken=Failure(known.broken_failure) if known and known.broken_failure else None,
+            just_mended=self._just_mended(conn, known, order, now),
+            meta_app_id=known.meta_app_id if known else None,
+            kind=known.kind if known else None,
+            siblings=self._siblings(conn, order, holding[0], now),
+        )
+
+    def _just_mended(self, conn: Connection, known: Row | None, order: Order, now: datetime) -> bool:
+        """Whether our own refresh on error ended well moments ago and the token was refused again since."""
+        if order.trigger != "on_error" or known is None or known.broken_since is None:
+            return False
+        last = history.last_refresh(conn, order.fingerprint, since=now - ON_ERROR_PAUSE)
+        return last is not None and last.trigger == "on_error" and last.outcome in USABLE
+
+    def _siblings(self, conn: Connection, order: Order, app: App, now: datetime) -> list[tuple[Secret, datetime]]:
+        """Newer tokens of the user's other apps that nobody has refused, the latest end first."""
+        newer = []
+        for other in apps.of_user(conn, order.user_id):
+            if other.token is None or other.token == app.token or other.expires_at is None:
+                continue
+            known = tokens.get(conn, other.token.fingerprint)
+            healthy = known is None or known.broken_since is None
+            if healthy and other.expires_at > now + self.policy.soon and other.expires_at > (app.expires_at or now):
+                newer.append((other.token, other.expires_at))
+        return sorted(newer, key=lambda pair: pair[1], reverse=True)[:1]
+
+    def _wait(self, fingerprint: str, since: datetime) -> Refreshed:
+        """Until whoever refreshes this token is done, or its lease has run out."""
+        give_up = time.monotonic() + tokens.LEASE.total_seconds()
+        while time.monotonic() < give_up:
+            with reading(self.engine) as conn:
+                known = tokens.get(conn, fingerprint)
+                last = history.last_refresh(conn, fingerprint, since=since)
+                held = bool(apps.holders(conn, fingerprint))
+            if last is not None:
+                return Refreshed(Outcome(last.outcome), last.new_fingerprint or fingerprint, words=last.words or "")
+            if not held:
+                return self._replaced(fingerprint)
+            if known is None or known.refresh_until is None or known.refresh_until <= self.clock():
+                broken = known is not None and known.broken_since is not None
+                return Refreshed(Outcome.UNREACHABLE if broken else Outcome.STILL_VALID, fingerprint)
+            time.sleep(_POLL)
+        return Refreshed(Outcome.UNREACHABLE, fingerprint, words="another worker is still refreshing this token")
+
+    def _replaced(self, fingerprint: str) -> Refreshed:
+        """Somebody stored another token already."""
+        return Refreshed(Outcome.ADOPTED, fingerprint, words="another token is stored already")
+
+    def _see(self, conn: Connection, app: App, now: datetime) -> None:
+        assert app.fingerprint is not None
+        due = self.policy.first_refresh(app.fingerprint, app.expires_at, now)
+        apps.mirror(conn, app.id, app.fingerprint)
+        tokens.see(conn, app.fingerprint, user_id=app.user_id, now=now, next_refresh_at=due)

@@ -1,0 +1,124 @@
+"""What a refresh came to, written down: the token for all its holders, its row, the case, the history."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, Engine
+
+from core.errors import Conflict
+from core.services.ladder import USABLE, Outcome, Result
+from core.services.policy import DAY, Policy
+from core.store import apps, cases, history, outbox, tokens
+from core.store.apps import App
+from core.store.database import writing
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One refresh as it was asked for: for which token and user, by what trigger, by whom, since when."""
+
+    fingerprint: str
+    user_id: str
+    app_id: str | None
+    trigger: str
+    by: str
+    started_at: datetime
+
+
+def settle(conn: Connection, order: Order, result: Result, policy: Policy, *, worker: str, now: datetime) -> list[str]:
+    """Write a refresh's result in one transaction; the ids of the apps that now hold another token.
+
+    Conflict when the lease was lost meanwhile: somebody else's result stands.
+    """
+    if not tokens.holds(conn, order.fingerprint, by=worker, now=now):
+        raise Conflict("another worker took this refresh over")
+    holding = [app for app in apps.holders(conn, order.fingerprint) if app.user_id == order.user_id]
+    before = holding[0].expires_at if holding else None
+    written = _store(conn, order, result, policy, holding, now) if result.outcome in USABLE else []
+    if result.outcome is Outcome.NEEDS_RECONNECT:
+        _open_case(conn, order, result, now)
+    elif result.outcome not in USABLE:
+        known = tokens.get(conn, order.fingerprint)
+        failures = known.failures if known else 0
+        tokens.try_later(conn, order.fingerprint, policy.after_failure(failures, before, now))
+    _remember(conn, order, result, before, written, now)
+    return written
+
+
+def _store(
+    conn: Connection, order: Order, result: Result, policy: Policy, holding: list[App], now: datetime
+) -> list[str]:
+    if result.token is None:
+        _confirm(conn, order, result, policy, holding, now)
+        return []
+    new = result.token.fingerprint
+    obtained = None if result.outcome is Outcome.ADOPTED else now
+    due = _next(policy, new, result, now)
+    tokens.see(conn, new, user_id=order.user_id, now=now, next_refresh_at=due, obtained_at=obtained)
+    if result.facts:
+        tokens.learn(conn, new, result.facts, now=now)
+    old = order.fingerprint
+    written = apps.replace_token(conn, holding, old, result.token, expires_at=result.expires_at)
+    if not apps.holders(conn, old):
+        cases.close(conn, old, now=now)
+        tokens.retire(conn, old)
+    return written
+
+
+def _confirm(conn: Connection, order: Order, result: Result, policy: Policy, holding: list[App], now: datetime) -> None:
+    """The stored token stays; its end is put right where Meta named another."""
+    if result.expires_at is not None:
+        apps.correct_expiry(conn, [app.id for app in holding], result.expires_at)
+    if result.facts:
+        tokens.learn(conn, order.fingerprint, result.facts, now=now)
+    tokens.mend(conn, order.fingerprint, next_refresh_at=_next(policy, order.fingerprint, result, now))
+    cases.close(conn, order.fingerprint, now=now)
+
+
+def _next(policy: Policy, fingerprint: str, result: Result, now: datetime) -> datetime | None:
+    """The next refresh by itself: not before tomorrow, whatever the end says."""
+    due = policy.first_refresh(fingerprint, result.expires_at, now)
+    return None if due is None else max(due, now + DAY)
+
+
+def _open_case(conn: Connection, order: Order, result: Result, now: datetime) -> None:
+    failure = str(result.failure or "token_dead")
+    tokens.give_up_on(conn, order.fingerprint, failure=failure, words=result.words, now=now)
+    cases.open_(conn, order.fingerprint, user_id=order.user_id, failure=failure, words=result.words, now=now)
+
+
+def _remember(
+    conn: Connection, order: Order, result: Result, before: datetime | None, written: list[str], now: datetime
+) -> None:
+    history.add_refresh(
+        conn,
+        started_at=order.started_at,
+        duration_ms=max(0, round((now - order.started_at).total_seconds() * 1000)),
+        trigger=order.trigger,
+        by=order.by,
+        user_id=order.user_id,
+        app_id=order.app_id,
+        fingerprint=order.fingerprint,
+        new_fingerprint=result.token.fingerprint if result.token and written else None,
+        outcome=str(result.outcome),
+        expires_before=before,
+        expires_after=result.expires_at,
+        apps_updated=len(written),
+        code=result.code,
+        subcode=result.subcode,
+        words=result.words or None,
+        trace_id=result.trace_id,
+    )
+
+
+def release(engine: Engine, app_ids: list[str], fingerprint: str, *, now: datetime) -> int:
+    """Everything of these apps that waits for this token becomes due, in short transactions; how many."""
+    total = 0
+    while True:
+        with writing(engine) as conn:
+            moved = outbox.release(conn, app_ids, fingerprint, now=now)
+        total += moved
+        if moved < outbox.CHUNK:
+            return total

@@ -1,0 +1,132 @@
+"""The watch: what a sweep finds to do, and what was written behind our back."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, Engine
+
+from core.meta.graph import Graph, GraphError
+from core.services import settle
+from core.services.ladder import PASSING
+from core.services.policy import Policy
+from core.store import apps, cases, jobs, outbox, tokens
+from core.store.database import reading, writing
+from core.store.wake import Work
+
+log = logging.getLogger("watch")
+
+# Scheduled refreshes begun by one look at the table, which comes every half minute: a cap on their rate.
+REFRESHES_AT_ONCE = 50
+CHECKED_EVERY = timedelta(days=1)
+
+
+def due_work(engine: Engine, *, now: datetime) -> list[tuple[Work, str]]:
+    """Everything that could be worked on now, most urgent first."""
+    with reading(engine) as conn:
+        broken = tokens.due_for_refresh(conn, now=now, limit=REFRESHES_AT_ONCE, broken=True)
+        open_jobs = jobs.due(conn, now=now)
+        pixels = outbox.due_pixels(conn, now=now)
+    return [
+        *((Work.REFRESH, found) for found in broken),
+        *((Work.RUN, found) for found in open_jobs),
+        *((Work.DELIVER, found) for found in pixels),
+    ]
+
+
+def due_refreshes(engine: Engine, *, now: datetime) -> list[str]:
+    """Healthy tokens whose scheduled refresh has come."""
+    with reading(engine) as conn:
+        return tokens.due_for_refresh(conn, now=now, limit=REFRESHES_AT_ONCE, broken=False)
+
+
+def release_replaced(engine: Engine, *, now: datetime) -> int:
+    """Set free every event whose app holds another token than the one it waits for, or the same one mended."""
+    with reading(engine) as conn:
+        waiting = outbox.parked_by(conn)
+        current = {app.id: app.fingerprint for app in apps.of_ids(conn, {app_id for app_id, _ in waiting})}
+        free = [
+            (app_id, waits_for)
+            for app_id, waits_for in waiting
+            if (found := current.get(app_id)) is not None and (found != waits_for or _is_mended(conn, found))
+        ]
+    released = sum(settle.release(engine, [app_id], waits_for, now=now) for app_id, waits_for in free)
+    if released:
+        log.info("events released: their token was replaced", extra={"events": released})
+    return released
+
+
+def _is_mended(conn: Connection, fingerprint: str) -> bool:
+    known = tokens.get(conn, fingerprint)
+    return known is not None and known.broken_since is None
+
+
+def notice_tokens(engine: Engine, policy: Policy, *, now: datetime) -> int:
+    """Take note of tokens that somebody else stored or took away; how many."""
+    with reading(engine) as conn:
+        changed = [
+            (app_id, user_id, token, expires_at, seen)
+            for app_id, user_id, token, expires_at, seen in apps.stored_tokens(conn)
+            if (token.fingerprint if token else None) != seen
+        ]
+    for app_id, user_id, token, expires_at, seen in changed:
+        with writing(engine) as conn:
+            found = token.fingerprint if token else None
+            apps.mirror(conn, app_id, found)
+            if token is not None and found is not None:
+                due = policy.first_refresh(found, expires_at, now)
+                tokens.see(conn, found, user_id=user_id, now=now, next_refresh_at=due)
+            if seen is not None and not apps.holders(conn, seen):
+                cases.close(conn, seen, now=now)
+                tokens.retire(conn, seen)
+    return len(changed)
+
+
+def check_tokens(engine: Engine, graph: Graph, policy: Policy, *, now: datetime, limit: int) -> int:
+    """Ask /debug_token about the tokens that were not asked about for a day; how many.
+
+    Meta does not tell when a token becomes invalid and advises to look daily
+    (https://developers.facebook.com/documentation/facebook-login/security).
+    """
+    with reading(engine) as conn:
+        due = tokens.due_for_check(conn, before=now - CHECKED_EVERY, limit=limit)
+    for fingerprint in due:
+        try:
+            check(engine, graph, policy, fingerprint, now=now)
+        except GraphError as error:
+            log.warning("a token could not be checked", extra={"token": fingerprint, "failure": str(error.failure)})
+            with writing(engine) as conn:
+                tokens.checked(conn, fingerprint, now=now)
+            if error.failure in PASSING:
+                break
+    return len(due)
+
+
+def check(engine: Engine, graph: Graph, policy: Policy, fingerprint: str, *, now: datetime) -> None:
+    """What Meta says of one token, written down; a token found dead is broken, one found alive is mended."""
+    with reading(engine) as conn:
+        holding = apps.holders(conn, fingerprint)
+    if not holding or holding[0].token is None:
+        with writing(engine) as conn:
+            tokens.forget(conn, fingerprint)
+        return
+    facts = graph.debug_token(holding[0].token)
+    app_ids = [app.id for app in holding]
+    with writing(engine) as conn:
+        known = tokens.get(conn, fingerprint)
+        tokens.learn(conn, fingerprint, facts, now=now)
+        if not facts.is_valid:
+            failure = str(facts.failure or "token_dead")
+            tokens.break_(conn, fingerprint, failure=failure, words=facts.words, now=now)
+            return
+        due = policy.first_refresh(fingerprint, facts.expires_at, now)
+        if holding[0].expires_at is None and facts.expires_at is not None:
+            apps.correct_expiry(conn, app_ids, facts.expires_at)
+            tokens.plan(conn, fingerprint, due)
+        mended = known is not None and known.needs_reconnect
+        if mended:
+            tokens.mend(conn, fingerprint, next_refresh_at=due)
+            cases.close(conn, fingerprint, now=now)
+    if mended:
+        settle.release(engine, app_ids, fingerprint, now=now)
