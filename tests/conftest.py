@@ -14,7 +14,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, create_engine, text
 
+from core.sandbox.background import running
+from core.sandbox.client import Sandbox
+from core.sandbox.state import State
+from core.secret import Secret
 from core.store import database, migrate
+from tests.world import APP_ID, APP_SECRET, World
 
 _serial = itertools.count()
 
@@ -96,3 +101,20 @@ def _admin(url: str, statement: str) -> None:
 
 def _of(url: str, name: str) -> str:
     return url.replace("/postgres?", f"/{name}?")
+
+
+@pytest.fixture
+def meta() -> Iterator[Sandbox]:
+    """Meta, played by the sandbox on real HTTP."""
+    with running(State(app_id=APP_ID, app_secret=Secret(APP_SECRET))) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def world(engine: Engine, meta: Sandbox) -> World:
+    return World(engine, meta)
+
+
+@pytest.fixture
+def sqlite_world(sqlite_engine: Engine, meta: Sandbox) -> World:
+    return World(sqlite_engine, meta)

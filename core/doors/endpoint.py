@@ -46,7 +46,7 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        app.state.intake = intake
+        app.state.intake, app.state.apps_memory = intake, apps
         await intake.start()
         yield
         await intake.stop()

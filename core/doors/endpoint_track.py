@@ -57,8 +57,8 @@ class Track:
         try:
             query = request.query_params
             body = read_base64_object(query["d"]) if "d" in query else {}
-            if "e" in query:
-                body.setdefault("eventName", query["e"])
+            if "e" in query and not body.get("eventName"):
+                body["eventName"] = query["e"]
             await self._accept(track.read_call(body), request)
         except CoreError as error:
             log.debug("an image call was not taken", extra={"reason": type(error).__name__})

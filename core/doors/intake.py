@@ -168,8 +168,7 @@ class Intake:
     def _connection(self, busy_ms: int) -> Connection:
         conn = self._connections.get(busy_ms)
         if conn is None:
-            conn = self.engine.connect()
-            conn.detach()  # its patience differs from the pool's
+            conn = self.engine.connect().execution_options(capi_writes=True)
             if is_embedded(self.engine):
                 conn.connection.cursor().execute(f"PRAGMA busy_timeout={busy_ms}")
             self._connections[busy_ms] = conn
@@ -180,6 +179,7 @@ class Intake:
         if conn is None:
             return
         try:
+            conn.invalidate()  # its patience differs from the pool's
             conn.close()
         except SQLAlchemyError as error:
             log.warning("a connection did not close", extra=_why(error))

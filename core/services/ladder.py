@@ -104,8 +104,8 @@ def _look(graph: Graph, token: Secret) -> TokenFacts | None:
 
 
 def _adopt(graph: Graph, standing: Standing, facts: TokenFacts | None) -> Result | None:
-    """A newer token of the same Meta user in a sibling app saves the exchange."""
-    for token, expires_at in standing.siblings:
+    """A newer token of the same Meta user in a sibling app saves a broken one; a healthy one stays its own."""
+    for token, expires_at in standing.siblings if standing.broken else ():
         theirs = _look(graph, token)
         if theirs is None or not theirs.is_valid:
             continue

@@ -1,0 +1,208 @@
+"""What a person may see of tokens: one row per app, health counts, who is due, and what happened to them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, func, or_, select
+
+from core.desk.explain import next_step
+from core.desk.health_sql import Horizon, ends_at, every_app, health_case
+from core.store.database import chunks
+from core.store.health import Health
+from core.store.platform_tables import app, app_settings
+from core.store.schema import capi_app, capi_refresh, capi_token
+
+DAY = timedelta(days=1)
+_LOOKUPS = 1_000
+
+# what a table may be sorted by → columns of `every_app`
+SORTS: dict[str, tuple[str, ...]] = {
+    "urgency": ("urgency", "ends", "app_id"),
+    "ends": ("ends", "app_id"),
+    "shop": ("shop", "app_id"),
+    "app": ("app_name", "app_id"),
+    "user": ("email", "app_id"),
+    "waiting": ("waiting", "app_id"),
+}
+_DOWNWARD = {"waiting"}
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRow:
+    """One app and the token it holds. `health` is ours, `platform` the word the platform's own query gives."""
+
+    app_id: str
+    public_id: str
+    app_name: str
+    shop: str | None
+    user_id: str
+    email: str
+    pixel_id: str | None
+    fingerprint: str | None
+    health: Health
+    platform: str
+    expires_at: datetime | None
+    days_left: float | None
+    broken_failure: str | None
+    last_refresh_at: datetime | None
+    last_outcome: str | None
+    waiting: int
+    next_step: str
+
+
+def token_health(
+    conn: Connection,
+    *,
+    now: datetime,
+    soon: timedelta,
+    window: timedelta,
+    search: str | None = None,
+    health: Collection[str] | None = None,
+    sort: str = "urgency",
+    limit: int | None = None,
+    offset: int = 0,
+) -> list[TokenRow]:
+    """Apps with their token's health, most urgent first; all of them without `limit`. KeyError for another sort."""
+    horizon = Horizon(now, soon, window)
+    wanted = _found(every_app(conn, horizon), search)
+    if health:
+        wanted = wanted.where(health_case(conn, horizon).in_([str(word) for word in health]))
+    ordered = _sorted(wanted, sort).limit(limit).offset(offset if limit is not None else None)
+    rows = conn.execute(ordered).all()
+    return [made for part in chunks(rows, _LOOKUPS) for made in _with_refreshes(conn, part, now)]
+
+
+def health_counts(
+    conn: Connection, *, now: datetime, soon: timedelta, window: timedelta, search: str | None = None
+) -> dict[Health, int]:
+    """How many apps stand in each health, zero included, most urgent first."""
+    base = _found(every_app(conn, Horizon(now, soon, window)), search).subquery()
+    counted = conn.execute(select(base.c.health, func.count()).group_by(base.c.health))
+    found = {Health(row[0]): row[1] for row in counted}
+    return {word: found.get(word, 0) for word in Health}
+
+
+def due_fingerprints(conn: Connection, *, now: datetime, window: timedelta) -> list[str]:
+    """Tokens in use that are broken, past their end or inside the refresh window, and that we can still mend."""
+    near = Horizon(now, timedelta(0), window)
+    mendable = health_case(conn, near).in_([str(Health.EXPIRED), str(Health.RENEWING)])
+    due = _held().where(
+        or_(mendable, capi_token.c.broken_since.is_not(None)), capi_token.c.needs_reconnect.is_not(True)
+    )
+    return list(conn.scalars(due))
+
+
+def held_fingerprints(conn: Connection, among: Sequence[str] | None = None) -> list[str]:
+    """Tokens that some app holds: all of them, or those of `among`."""
+    if among is None:
+        return list(conn.scalars(_held()))
+    parts = chunks(list(among), _LOOKUPS)
+    return [held for part in parts for held in conn.scalars(_held().where(capi_app.c.fingerprint.in_(part)))]
+
+
+def expiries_by_day(conn: Connection, *, now: datetime, soon: timedelta, window: timedelta, days: int) -> list[Any]:
+    """(day number from today in UTC, health, apps) for tokens that end from today on; the calendar of expiries."""
+    start = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    base = every_app(conn, Horizon(now, soon, window)).subquery()
+    rows = conn.execute(select(base.c.expires_at, base.c.health).where(base.c.ends.is_not(None)))
+    counted: dict[tuple[int, str], int] = {}
+    for row in rows:
+        day = (row.expires_at - start) // DAY
+        if 0 <= day < days:
+            counted[day, row.health] = counted.get((day, row.health), 0) + 1
+    return [(day, Health(word), apps) for (day, word), apps in sorted(counted.items())]
+
+
+def _held() -> Select[Any]:
+    """Fingerprints of tokens that are in use, each once, in a settled order."""
+    return (
+        select(capi_app.c.fingerprint)
+        .join(app, app.c.id == capi_app.c.app_id)
+        .join(app_settings, app_settings.c.appId == app.c.id)
+        .join(capi_token, capi_token.c.fingerprint == capi_app.c.fingerprint, isouter=True)
+        .where(capi_app.c.fingerprint.is_not(None), app_settings.c.metaAccessToken.is_not(None))
+        .distinct()
+        .order_by(capi_app.c.fingerprint)
+    )
+
+
+def _found(wanted: Select[Any], search: str | None) -> Select[Any]:
+    text = (search or "").strip()
+    if not text:
+        return wanted
+    columns = wanted.selected_columns
+    places = (columns[name] for name in ("app_name", "shop", "email", "public_id", "pixel_id", "fingerprint"))
+    return wanted.where(or_(*(place.icontains(text, autoescape=True) for place in places)))
+
+
+def _sorted(wanted: Select[Any], sort: str) -> Select[Any]:
+    columns = wanted.selected_columns
+    first, *rest = (columns[name] for name in SORTS[sort])
+    leading: ColumnElement[Any] = first.desc() if sort in _DOWNWARD else first.asc().nulls_last()
+    return wanted.order_by(leading, *(column.asc().nulls_last() for column in rest))
+
+
+def _with_refreshes(conn: Connection, rows: Sequence[Row[Any]], now: datetime) -> Iterator[TokenRow]:
+    last = _last_refreshes(conn, {row.user_id for row in rows})
+    for row in rows:
+        found = last.get(row.fingerprint or "")
+        yield _token_row(row, found, now)
+
+
+def _last_refreshes(conn: Connection, user_ids: Collection[str]) -> dict[str, Row[Any]]:
+    """Fingerprint of the token it led to (or left in place) → the newest refresh, for these users' tokens."""
+    r = capi_refresh.c
+    stands = func.coalesce(r.new_fingerprint, r.fingerprint)
+    newest = select(func.max(r.id).label("id")).where(r.user_id.in_(user_ids)).group_by(stands).subquery()
+    rows = conn.execute(
+        select(stands.label("stands"), r.started_at, r.outcome).join(newest, newest.c.id == r.id)
+    )
+    return {row.stands: row for row in rows}
+
+
+def _token_row(row: Row[Any], last: Row[Any] | None, now: datetime) -> TokenRow:
+    health = Health(row.health)
+    outcome = last.outcome if last else None
+    ends: datetime | None = row.expires_at
+    return TokenRow(
+        app_id=row.app_id,
+        public_id=row.public_id,
+        app_name=row.app_name,
+        shop=row.shop,
+        user_id=row.user_id,
+        email=row.email,
+        pixel_id=row.pixel_id,
+        fingerprint=row.fingerprint,
+        health=health,
+        platform=row.platform,
+        expires_at=ends,
+        days_left=(ends - now) / DAY if ends else None,
+        broken_failure=row.broken_failure,
+        last_refresh_at=last.started_at if last else None,
+        last_outcome=outcome,
+        waiting=row.waiting,
+        next_step=next_step(health, outcome, has_token=row.fingerprint is not None, broken=row.broken_failure),
+    )
+
+
+def holders_of(conn: Connection, fingerprint: str) -> int:
+    """How many apps hold this token."""
+    counted = select(func.count()).select_from(capi_app).where(capi_app.c.fingerprint == fingerprint)
+    return int(conn.scalar(counted) or 0)
+
+
+__all__ = [
+    "SORTS",
+    "TokenRow",
+    "due_fingerprints",
+    "ends_at",
+    "expiries_by_day",
+    "health_counts",
+    "held_fingerprints",
+    "holders_of",
+    "token_health",
+]

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import Engine, func, select
+
+from core.doors.intake import Entry, Intake, StoreBusy
+from core.errors import BadInput
+from core.store.database import reading
+from core.store.outbox import NewEvent
+from core.store.schema import capi_event
+
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+
+
+def an_event(event_id: str) -> NewEvent:
+    return NewEvent("a1", "1001", "PageView", event_id, "track", NOW, NOW + timedelta(days=7), b"{}")
+
+
+def during(engine: Engine, work: Callable[[Intake], Awaitable[object]], **options: int) -> Intake:
+    async def main() -> Intake:
+        intake = Intake(engine, clock=lambda: NOW, **options)
+        await intake.start()
+        await work(intake)
+        await intake.stop()
+        return intake
+
+    return asyncio.run(main())
+
+
+def stored(engine: Engine) -> int:
+    with reading(engine) as conn:
+        return conn.scalar(select(func.count()).select_from(capi_event)) or 0
+
+
+def test_what_waits_together_is_committed_together_and_stands_when_answered(engine: Engine) -> None:
+    async def work(intake: Intake) -> None:
+        answers = await asyncio.gather(*(intake.write(Entry((an_event(f"e{n}"),))) for n in range(200)))
+        assert answers == [[True]] * 200
+        assert stored(engine) == 200
+
+    intake = during(engine, work)
+    assert intake.written == 200
+    assert intake.groups <= 3
+
+
+def test_twins_in_one_group_are_one_event(engine: Engine) -> None:
+    async def work(intake: Intake) -> None:
+        answers = await asyncio.gather(*(intake.write(Entry((an_event("twin"),))) for _ in range(20)))
+        assert sorted(answers) == [[False]] * 19 + [[True]]
+
+    during(engine, work)
+    assert stored(engine) == 1
+
+
+def test_a_bad_row_does_not_fail_its_neighbours(engine: Engine) -> None:
+    bad = dataclasses.replace(an_event("bad"), event_time=NOW.replace(tzinfo=None))
+
+    async def work(intake: Intake) -> None:
+        entries = [Entry((an_event("a"),)), Entry((bad,)), Entry((an_event("b"),))]
+        answers = await asyncio.gather(*map(intake.write, entries), return_exceptions=True)
+        assert (answers[0], answers[2]) == ([True], [True])
+        assert isinstance(answers[1], BadInput)
+
+    during(engine, work)
+    assert stored(engine) == 2
+
+
+def test_a_full_backlog_says_busy(engine: Engine) -> None:
+    async def work(intake: Intake) -> None:
+        answers = await asyncio.gather(
+            *(intake.write(Entry((an_event(f"e{n}"),))) for n in range(10)), return_exceptions=True,
+        )
+        assert sum(isinstance(answer, StoreBusy) for answer in answers) == 6
+
+    during(engine, work, backlog=4)
+    assert stored(engine) == 4
+
+
+def test_nothing_is_taken_before_the_start_or_after_the_stop(engine: Engine) -> None:
+    intake = during(engine, lambda intake: asyncio.sleep(0))
+    with pytest.raises(StoreBusy):
+        asyncio.run(intake.write(Entry((an_event("late"),))))
+    assert stored(engine) == 0

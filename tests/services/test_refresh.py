@@ -1,0 +1,210 @@
+"""The refresh ladder against the sandbox, on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import select
+
+from core.meta.failures import Failure
+from core.meta.graph import GraphError
+from core.secret import Secret
+from core.services.ladder import Outcome
+from core.store.database import reading
+from core.store.schema import capi_case
+from tests.world import DAY, World
+
+SIXTY_DAYS = 60 * 24 * 3600
+
+
+def test_a_token_near_its_end_is_extended_for_every_app_of_the_user(world: World) -> None:
+    token = world.meta.create_token(expires_in=5 * 24 * 3600)
+    one = world.an_app(token, expires_in=5 * DAY, email="owner@example.com")
+    two = world.an_app(token, expires_in=5 * DAY, email="owner@example.com")
+    stranger = world.an_app(token, expires_in=5 * DAY, email="other@example.com")
+
+    refreshed = world.service().check_and_refresh_token(one.public_id)
+
+    assert (refreshed.outcome, refreshed.apps_updated) == (Outcome.EXTENDED, 2)
+    assert world.app(one).token == world.app(two).token != token
+    assert world.app(stranger).token == token
+    ends = world.app(one).expires_at
+    assert ends is not None
+    assert ends > world.clock() + 59 * DAY
+    assert world.meta.count("exchange") == 1
+    assert [row.outcome for row in world.refreshes()] == ["extended"]
+
+
+def test_a_token_with_time_left_is_not_touched(world: World) -> None:
+    app = world.an_app(world.meta.create_token())
+    assert world.service().check_and_refresh_token(app.id).outcome is Outcome.STILL_VALID
+    assert world.meta.count("exchange") == 0
+
+
+def test_all_tokens_of_a_user_are_refreshed_once_each(world: World) -> None:
+    shared, own = world.meta.create_token(), world.meta.create_token()
+    apps = [world.an_app(token, email="owner@example.com") for token in (shared, shared, own)]
+    done = world.service().refresh_all_user_tokens(apps[0].user_id)
+    assert sorted(one.apps_updated for one in done) == [1, 2]
+    assert world.meta.count("exchange") == 2
+
+
+def test_a_truly_expired_token_needs_a_reconnect_after_one_attempt(world: World) -> None:
+    token = world.meta.create_token(expires_in=-60)
+    app = world.an_app(token, expires_in=-DAY)
+    error = GraphError(Failure.TOKEN_EXPIRED, "Session has expired", code=190, subcode=463)
+
+    assert world.service().handle_facebook_api_error(error, app.id) is False
+
+    assert world.meta.count("exchange") == 1
+    known = world.token(token.fingerprint)
+    assert known.needs_reconnect
+    assert known.next_refresh_at is None
+    with reading(world.engine) as conn:
+        assert conn.execute(select(capi_case.c.state, capi_case.c.fingerprint)).all() == [("made", token.fingerprint)]
+    assert world.refreshes()[0].outcome == "needs_reconnect"
+
+
+@pytest.mark.parametrize("subcode", [458, 460, 464, 492])
+def test_a_dead_token_is_not_exchanged(world: World, subcode: int) -> None:
+    token = world.meta.create_token()
+    app = world.an_app(token)
+    world.meta.kill(token, subcode)
+    error = GraphError(Failure.TOKEN_DEAD, "dead", code=190, subcode=subcode)
+    assert world.service().handle_facebook_api_error(error, app.id) is False
+    assert world.meta.count("exchange") == 0
+    assert world.token(token.fingerprint).needs_reconnect
+
+
+def test_an_error_that_is_not_about_the_token_refreshes_nothing(world: World) -> None:
+    app = world.an_app(world.meta.create_token())
+    assert world.service().handle_facebook_api_error(GraphError(Failure.TRANSIENT, code=2), app.id) is False
+    assert world.refreshes() == []
+
+
+def test_a_siblings_newer_token_is_adopted_without_an_exchange(world: World) -> None:
+    old, new = world.meta.create_token(expires_in=-60), world.meta.create_token()
+    app = world.an_app(old, expires_in=-DAY, email="owner@example.com")
+    world.an_app(new, expires_in=55 * DAY, email="owner@example.com")
+    error = GraphError(Failure.TOKEN_EXPIRED, code=190, subcode=463)
+    assert world.service().handle_facebook_api_error(error, app.id) is True
+    assert world.app(app).token == new
+    assert world.meta.count("exchange") == 0
+    assert world.refreshes()[0].outcome == "adopted"
+
+
+def test_a_siblings_token_of_another_meta_user_is_not_adopted(world: World) -> None:
+    old = world.meta.create_token(expires_in=-60, user="1")
+    app = world.an_app(old, expires_in=-DAY, email="owner@example.com")
+    world.an_app(world.meta.create_token(user="2"), expires_in=55 * DAY, email="owner@example.com")
+    error = GraphError(Failure.TOKEN_EXPIRED, code=190, subcode=463)
+    assert world.service().handle_facebook_api_error(error, app.id) is False
+    assert world.app(app).token == old
+
+
+@pytest.mark.parametrize(
+    ("mode", "outcome"),
+    [
+        ("same_token", Outcome.NOT_EXTENDED),
+        ("same_expiry", Outcome.NEW_TOKEN_SAME_EXPIRY),
+        ("no_expires_in", Outcome.EXTENDED),
+    ],
+)
+def test_a_200_is_only_success_when_the_end_moved(world: World, mode: str, outcome: Outcome) -> None:
+    token = world.meta.create_token(expires_in=5 * 24 * 3600, mode=mode)
+    app = world.an_app(token, expires_in=5 * DAY)
+    assert world.service().check_and_refresh_token(app.id).outcome is outcome
+    held = world.app(app).token
+    assert held is not None
+    due = world.token(held.fingerprint).next_refresh_at
+    assert due >= world.clock() + DAY - timedelta(minutes=1)
+
+
+def test_meta_away_is_unreachable_and_tried_later(world: World) -> None:
+    token = world.meta.create_token(expires_in=5 * 24 * 3600)
+    app = world.an_app(token, expires_in=5 * DAY)
+    world.meta.fault("exchange", "transient_2")
+    assert world.service().check_and_refresh_token(app.id).outcome is Outcome.UNREACHABLE
+    known = world.token(token.fingerprint)
+    assert not known.needs_reconnect
+    assert known.next_refresh_at > world.clock()
+    assert world.app(app).token == token
+
+
+def test_a_wrong_app_secret_blames_the_settings_and_not_the_token(world: World) -> None:
+    token = world.meta.create_token(expires_in=-60)
+    app = world.an_app(token, expires_in=-DAY)
+    service = world.service(secret="not the secret")
+    error = GraphError(Failure.TOKEN_EXPIRED, code=190, subcode=463)
+    assert service.handle_facebook_api_error(error, app.id) is False
+    assert world.refreshes()[0].outcome == "refused"
+    assert not world.token(token.fingerprint).needs_reconnect
+
+
+def test_a_token_mended_a_moment_ago_is_not_mended_again(world: World) -> None:
+    token = world.meta.create_token(expires_in=5 * 24 * 3600)
+    app = world.an_app(token, expires_in=5 * DAY)
+    error = GraphError(Failure.TOKEN_EXPIRED, code=190, subcode=463)
+    service = world.service()
+    assert service.handle_facebook_api_error(error, app.id) is True
+    assert service.handle_facebook_api_error(error, app.id) is False
+    assert world.meta.count("exchange") == 1
+
+
+def test_a_newer_token_written_meanwhile_is_never_replaced(world: World) -> None:
+    """Somebody stores another token while Meta is being asked."""
+    token = world.meta.create_token(expires_in=5 * 24 * 3600)
+    app = world.an_app(token, expires_in=5 * DAY)
+    newer = Secret("EAAnewer" + "x" * 40)
+    world.meta.fault("exchange", "latency", seconds=0.6, count=1)
+    service = world.service()
+    thread = threading.Thread(target=service.check_and_refresh_token, args=(app.id,))
+    thread.start()
+    threading.Event().wait(0.25)
+    with world.engine.begin() as conn:
+        conn.exec_driver_sql(
+            "UPDATE \"AppSettings\" SET \"metaAccessToken\" = '" + newer.reveal() + "' "
+            "WHERE \"appId\" = '" + app.id + "'"
+        )
+    thread.join()
+    assert world.app(app).token == newer
+    assert world.refreshes()[0].apps_updated == 0
+
+
+def test_many_at_once_make_one_exchange(world: World) -> None:
+    token = world.meta.create_token(expires_in=5 * 24 * 3600)
+    app = world.an_app(token, expires_in=5 * DAY)
+    world.meta.fault("exchange", "latency", seconds=0.3)
+    outcomes: list[Outcome] = []
+    services = [world.service(f"worker-{n}") for n in range(8)]
+
+    def ask(service: object) -> None:
+        outcomes.append(service.check_and_refresh_token(app.id).outcome)  # type: ignore[attr-defined]
+
+    threads = [threading.Thread(target=ask, args=(service,)) for service in services]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert world.meta.count("exchange") == 1
+    assert len(outcomes) == 8
+    assert set(outcomes) <= {Outcome.EXTENDED, Outcome.ADOPTED}
+    assert len(world.refreshes()) == 1
+
+
+def test_the_platforms_log_lines_word_for_word(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    good = world.an_app(world.meta.create_token(expires_in=5 * 24 * 3600), expires_in=5 * DAY)
+    bad = world.an_app(world.meta.create_token(expires_in=-1), expires_in=-DAY)
+    world.service().check_and_refresh_token(good.id)
+    world.service().check_and_refresh_token(bad.id)
+    lines = [record.getMessage() for record in caplog.records if record.getMessage().startswith("[Token Refresh]")]
+    assert lines[:3] == [
+        f"[Token Refresh] Token for app {good.public_id} expired or expiring soon, refreshing...",
+        f"[Token Refresh] ✅ Token refreshed successfully for app {good.public_id}",
+        f"[Token Refresh] Token for app {bad.public_id} expired or expiring soon, refreshing...",
+    ]
+    assert lines[3].startswith(f"[Token Refresh] ❌ Failed to refresh token for app {bad.public_id}: ")
