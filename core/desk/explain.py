@@ -102,7 +102,7 @@ REASONS: dict[str, Explanation] = {
     "no_currency": _E("A purchase without a currency", SHOP, "Have the shop send the order's currency"),
     "bad_currency": _E("Its currency is not an ISO code", SHOP, "Have the shop send a code such as EUR"),
     "bad_custom_data": _E("Its custom data is not an object", SHOP, "Have the shop correct custom_data"),
-    "not_forwarded": _E("This event name is not forwarded for this app", NOBODY, "List the name if Meta should hear it"),
+    "not_forwarded": _E("This app does not forward this event name", NOBODY, "List its name if Meta should hear it"),
     "bot": _E("A crawler or script sent it", NOBODY, "Nothing: Meta should not hear of bots"),
     "origin": _E("It came from a page that is not the app's", SHOP, "Add the page's host to the allowed origins"),
     "consent": _E("The visitor did not agree", NOBODY, "Nothing: it must not be sent"),

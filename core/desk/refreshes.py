@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, or_, select
+from sqlalchemy import Connection, Select, func, or_, select
 
 from core.desk.buckets import bucket, opened
 from core.store.platform_tables import app, user
@@ -72,13 +72,6 @@ def refreshes_per_day(conn: Connection, *, since: datetime) -> list[tuple[dateti
         .order_by(day, capi_refresh.c.outcome)
     )
     return [(opened(row[0]), row[1], row[2]) for row in conn.execute(counted)]
-
-
-def refreshes_of(conn: Connection, fingerprint: str, *, limit: int = 20) -> list[Row[Any]]:
-    """The refreshes that this token went through, and the one that made it; newest first."""
-    r = capi_refresh.c
-    its = select(capi_refresh).where(or_(r.fingerprint == fingerprint, r.new_fingerprint == fingerprint))
-    return list(conn.execute(its.order_by(r.id.desc()).limit(limit)))
 
 
 def _history() -> Select[Any]:

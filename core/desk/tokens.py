@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Select, func, or_, select
 
 from core.desk.explain import next_step
-from core.desk.health_sql import Horizon, ends_at, every_app, health_case
+from core.desk.health_sql import Horizon, every_app, health_case
 from core.store.database import chunks
 from core.store.health import Health
 from core.store.platform_tables import app, app_settings
@@ -153,18 +153,16 @@ def _with_refreshes(conn: Connection, rows: Sequence[Row[Any]], now: datetime) -
         yield _token_row(row, found, now)
 
 
-def _last_refreshes(conn: Connection, user_ids: Collection[str]) -> dict[str, Row[Any]]:
+def _last_refreshes(conn: Connection, user_ids: Collection[str]) -> dict[str, Row]:
     """Fingerprint of the token it led to (or left in place) → the newest refresh, for these users' tokens."""
     r = capi_refresh.c
     stands = func.coalesce(r.new_fingerprint, r.fingerprint)
     newest = select(func.max(r.id).label("id")).where(r.user_id.in_(user_ids)).group_by(stands).subquery()
-    rows = conn.execute(
-        select(stands.label("stands"), r.started_at, r.outcome).join(newest, newest.c.id == r.id)
-    )
+    rows = conn.execute(select(stands.label("stands"), r.started_at, r.outcome).join(newest, newest.c.id == r.id))
     return {row.stands: row for row in rows}
 
 
-def _token_row(row: Row[Any], last: Row[Any] | None, now: datetime) -> TokenRow:
+def _token_row(row: Row[Any], last: Row | None, now: datetime) -> TokenRow:
     health = Health(row.health)
     outcome = last.outcome if last else None
     ends: datetime | None = row.expires_at
@@ -187,22 +185,3 @@ def _token_row(row: Row[Any], last: Row[Any] | None, now: datetime) -> TokenRow:
         waiting=row.waiting,
         next_step=next_step(health, outcome, has_token=row.fingerprint is not None, broken=row.broken_failure),
     )
-
-
-def holders_of(conn: Connection, fingerprint: str) -> int:
-    """How many apps hold this token."""
-    counted = select(func.count()).select_from(capi_app).where(capi_app.c.fingerprint == fingerprint)
-    return int(conn.scalar(counted) or 0)
-
-
-__all__ = [
-    "SORTS",
-    "TokenRow",
-    "due_fingerprints",
-    "ends_at",
-    "expiries_by_day",
-    "health_counts",
-    "held_fingerprints",
-    "holders_of",
-    "token_health",
-]

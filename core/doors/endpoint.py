@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import datetime
 
 import uvicorn
@@ -36,7 +38,10 @@ _GRACE_SECONDS = 10
 
 
 def create_app(
-    engine: Engine, settings: Settings, *, refresh_user: Callable[[str], int] | None = None,
+    engine: Engine,
+    settings: Settings,
+    *,
+    refresh_user: Callable[[str], int] | None = None,
     clock: Callable[[], datetime] = house_clock.now,
 ) -> Starlette:
     """The ASGI app. `refresh_user(user_id)` returns how many tokens were refreshed and raises CoreError."""
@@ -68,12 +73,32 @@ def run(app: Starlette, *, host: str, port: int) -> None:
     """Serve until SIGTERM or SIGINT; requests in flight are finished. SettingsError when the port is taken."""
     listener = listen(host, port)
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, server_header=False, proxy_headers=False,
-        timeout_graceful_shutdown=_GRACE_SECONDS, backlog=_BACKLOG, lifespan="on",
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+        backlog=_BACKLOG,
+        lifespan="on",
     )
     log.info("endpoint listens", extra={"host": host, "port": listener.getsockname()[1]})
-    with listener:
+    with listener, _quiet_end():
         uvicorn.Server(config).run(sockets=[listener])
+
+
+@contextlib.contextmanager
+def _quiet_end() -> Iterator[None]:
+    """uvicorn raises the signal that stopped it once more: without this a clean end would look like a crash."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def listen(host: str, port: int) -> socket.socket:

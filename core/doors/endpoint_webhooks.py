@@ -18,7 +18,7 @@ from starlette.responses import Response
 from core.doors.endpoint_apps import Apps
 from core.doors.endpoint_http import Gone, TooLarge, answer, body_of, busy
 from core.doors.endpoint_track import accepted
-from core.doors.intake import Entry, Intake, StoreBusy
+from core.doors.intake import Entry, Intake, StoreBusy, Unstorable
 from core.errors import BadInput
 from core.inbound import shopify, shopify_events
 from core.inbound.reading import WEBHOOK_DEPTH, read_object
@@ -35,9 +35,7 @@ _STRANGERS = 5
 class Webhooks:
     """The handler of every topic; one for a process."""
 
-    def __init__(
-        self, apps: Apps, intake: Intake, *, secrets: Sequence[Secret], clock: Callable[[], datetime]
-    ) -> None:
+    def __init__(self, apps: Apps, intake: Intake, *, secrets: Sequence[Secret], clock: Callable[[], datetime]) -> None:
         self.apps, self.intake, self.secrets, self.clock = apps, intake, secrets, clock
         self._warned = False
         self._second, self._noted = 0, 0
@@ -100,8 +98,12 @@ class Webhooks:
     async def _set_aside(self, source: str, reason: str, sent: shopify.Delivery, app: App | None) -> Response:
         """Answered with 200, kept as a receipt that says why."""
         receipt = {
-            "source": source, "reason": reason, "status": 200, "app_id": app.id if app else None,
-            "shop_domain": sent.shop, "detail": f"webhook {sent.webhook_id}" if sent.webhook_id else None,
+            "source": source,
+            "reason": reason,
+            "status": 200,
+            "app_id": app.id if app else None,
+            "shop_domain": sent.shop,
+            "detail": f"webhook {sent.webhook_id}" if sent.webhook_id else None,
         }
         await self.intake.write(Entry(receipts=(receipt,)))
         log.info("a webhook was set aside", extra={"topic": source, "shop": sent.shop, "reason": reason})
@@ -124,6 +126,7 @@ class Webhooks:
 _REASONS: dict[type[BadInput], str] = {
     shopify_events.WrongShape: "wrong_shape",
     shopify_events.OtherTopic: "other_topic",
+    Unstorable: "unstorable",
 }
 
 

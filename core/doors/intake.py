@@ -38,6 +38,10 @@ class StoreBusy(StoreError):
     """Service unavailable"""
 
 
+class Unstorable(BadInput):
+    """The values cannot be stored"""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """What one request wants written: its events, and receipts as keyword arguments of `receipts.record`."""
@@ -56,7 +60,12 @@ class Intake:
     """The one writer of an endpoint process. `start` and `stop` belong to the event loop's lifespan."""
 
     def __init__(
-        self, engine: Engine, *, clock: Callable[[], datetime], linger: float = LINGER, group: int = GROUP,
+        self,
+        engine: Engine,
+        *,
+        clock: Callable[[], datetime],
+        linger: float = LINGER,
+        group: int = GROUP,
         backlog: int = BACKLOG,
     ) -> None:
         self.engine, self.clock, self.linger, self.group, self.backlog = engine, clock, linger, group, backlog
@@ -86,7 +95,7 @@ class Intake:
     async def write(self, entry: Entry) -> list[bool]:
         """True for each event that is new, once everything is committed.
 
-        StoreBusy when it cannot be written now, BadInput when the database will never take it.
+        StoreBusy when it cannot be written now, Unstorable when the database will never take it.
         """
         if len(self._waiting) >= self.backlog or self._writer is None or self._writer.done():
             raise StoreBusy()
@@ -111,7 +120,7 @@ class Intake:
 
     async def _settle(self, batch: list[_Waiting]) -> None:
         try:
-            answers = await self._commit([waiting.entry for waiting in batch]) if batch else []
+            answers = await self._insist([waiting.entry for waiting in batch]) if batch else []
         except Exception as error:
             await self._settle_failed(batch, error)
             return
@@ -128,13 +137,20 @@ class Intake:
             return
         for waiting in batch:
             try:
-                answer = (await self._commit([waiting.entry]))[0]
+                answer = (await self._insist([waiting.entry]))[0]
             except Exception as own:
                 log.error("a request could not be stored", extra=_why(own))
-                _refuse(waiting, BadInput("The values cannot be stored") if is_bad_row(own) else StoreBusy())
+                _refuse(waiting, Unstorable() if is_bad_row(own) else StoreBusy())
             else:
                 if not waiting.answer.done():
                     waiting.answer.set_result(answer)
+
+    async def _insist(self, entries: list[Entry]) -> list[list[bool]]:
+        """Once more when an id was taken: ids are drawn anew (`core.store.outbox.new_id`)."""
+        try:
+            return await self._commit(entries)
+        except IntegrityError:
+            return await self._commit(entries)
 
     async def _commit(self, entries: list[Entry]) -> list[list[bool]]:
         if is_embedded(self.engine):

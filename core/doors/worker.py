@@ -38,6 +38,8 @@ T = TypeVar("T")
 
 # How long a worker waits before it tries to reach a lost database again.
 RECONNECT = 2.0
+# A wake-up held by a worker that died is handed to another after this long.
+TAKEN_OVER_AFTER = timedelta(seconds=10)
 # A day's checks, spread over its minutes, for 20,000 tokens.
 CHECKS_A_MINUTE = 20
 
@@ -82,7 +84,9 @@ class Worker:
     async def _work(self, queue: PgQueuer) -> None:
         self._register(queue)
         most = max(20, self.threads * 2)
-        running = asyncio.create_task(queue.run(batch_size=10, max_concurrent_tasks=most))
+        running = asyncio.create_task(
+            queue.run(batch_size=10, max_concurrent_tasks=most, heartbeat_timeout=TAKEN_OVER_AFTER)
+        )
         loops = [self._sweep(queue), self._keep_timetable(queue), self._beat(), self.stopping.wait()]
         beside = [asyncio.create_task(loop) for loop in loops]
         try:
@@ -141,13 +145,13 @@ class Worker:
     async def _sweep(self, queue: PgQueuer) -> None:
         """Whatever is due but was not asked for: as soon as a job has ended, and after a second or two anyway."""
         rest = 1.0 if is_embedded(self.engine) else 2.0
-        while True:
+        while not self.stopping.is_set():
             self.nudge.clear()
             await enqueue(queue, await self._blocking(self._due_work))
             await self._pause(rest)
 
     async def _keep_timetable(self, queue: PgQueuer) -> None:
-        while True:
+        while not self.stopping.is_set():
             for task in await self._blocking(self._due_tasks):
                 await enqueue(queue, await self._blocking(self._task, task))
             await asyncio.sleep(1)
@@ -175,7 +179,7 @@ class Worker:
         return watch.due_work(self.engine, now=clock.now())
 
     async def _beat(self) -> None:
-        while True:
+        while not self.stopping.is_set():
             await self._blocking(self._one_beat)
             await asyncio.sleep(workers.BEAT.total_seconds())
 
@@ -191,7 +195,8 @@ class Worker:
 
     async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):
-            await asyncio.wait_for(self.nudge.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self.nudge.wait()
 
     async def _blocking(self, function: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self.pool, function, *args)

@@ -14,10 +14,30 @@ from core.inbound.values import TEXT_LIMIT, text
 _COOKIE = re.compile(r"fb\.\d\.\d{10,13}\.[!-~]{1,500}")
 _CLICK_ID = re.compile(r"[A-Za-z0-9_.\-]{1,500}")
 # Query fields that open somebody's order or name a person; everything else of a URL is Meta's to match on.
-_PRIVATE = frozenset({
-    "key", "token", "access_token", "secret", "password", "pass", "auth", "authorization", "signature", "hmac",
-    "code", "email", "e-mail", "mail", "phone", "tel", "customer_email", "first_name", "last_name", "address",
-})
+_PRIVATE = frozenset(
+    {
+        "key",
+        "token",
+        "access_token",
+        "secret",
+        "password",
+        "pass",
+        "auth",
+        "authorization",
+        "signature",
+        "hmac",
+        "code",
+        "email",
+        "e-mail",
+        "mail",
+        "phone",
+        "tel",
+        "customer_email",
+        "first_name",
+        "last_name",
+        "address",
+    }
+)
 
 
 def cookie(value: Any) -> str | None:
@@ -101,6 +121,8 @@ def _fields_fit(url: str) -> bool:
 def _public_query(query: str) -> str:
     if not query or query.count("&") >= 200:
         return ""
+    if query.startswith(("utm_", "fbclid=")) and "&" not in query and "@" not in query and "%" not in query:
+        return query
     pairs = parse_qsl(query, keep_blank_values=True)
     if not any(_private(name, content) for name, content in pairs):
         return query

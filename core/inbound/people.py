@@ -29,11 +29,13 @@ _MOST_VALUES = 10
 
 def hashed_people(given: Json) -> Json:
     """The keys of `given` (Meta's or long names) under Meta's keys, hashed; what cannot be used is left out."""
-    country = _country(given)
     found: Json = {}
+    if not given:
+        return found
+    country = _country(given)
     for key, names in NAMES.items():
         value = next((given[name] for name in names if given.get(name) not in (None, "", [])), None)
-        digests = _digests(key, value, country)
+        digests = _digests(key, value, country) if value is not None else []
         if digests:
             found[key] = digests[0] if len(digests) == 1 else digests
     return found

@@ -15,7 +15,11 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # Meta's own fetchers that the list of crawlers may lack; matched in small letters.
 _META_CRAWLERS = (
-    "meta-externalagent", "meta-externalads", "meta-externalfetcher", "meta-webindexer", "facebookexternalhit",
+    "meta-externalagent",
+    "meta-externalads",
+    "meta-externalfetcher",
+    "meta-webindexer",
+    "facebookexternalhit",
 )
 
 

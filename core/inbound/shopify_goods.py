@@ -21,14 +21,21 @@ def total_money(body: Json) -> tuple[Decimal | None, str | None]:
     if code is not None and total is not None:
         return total, code
     bag = _shop_money(body.get("total_price_set"))
-    return (bag if bag[0] is not None else (total, code))
+    return bag if bag[0] is not None else (total, code)
 
 
 def cart_money(body: Json) -> tuple[Decimal | None, str | None]:
     """A cart names no total and no currency of its own: both come from its lines."""
     lines = [line for line in body["line_items"] if isinstance(line, dict)]
-    code = next((found for line in lines for key in ("price_set", "line_price_set")
-                 if (found := _shop_money(line.get(key))[1])), None)
+    code = next(
+        (
+            found
+            for line in lines
+            for key in ("price_set", "line_price_set")
+            if (found := _shop_money(line.get(key))[1])
+        ),
+        None,
+    )
     prices = [price for line in lines if (price := amount(line.get("line_price"))) is not None]
     total = sum(prices, Decimal(0)) if prices and len(prices) == len(lines) else None
     return (None if total is None else money(total, code)), code

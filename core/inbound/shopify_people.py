@@ -24,15 +24,17 @@ def user_data(body: Json, *, shop: str, at: datetime) -> Json:
         _object(customer.get("default_address")),
     ]
     place = next((address for address in addresses if any(text(address.get(key)) for key in _PLACE)), {})
-    found = hashed_people({
-        "email": first(body.get("email"), body.get("contact_email"), customer.get("email")),
-        "firstName": first(place.get("first_name"), customer.get("first_name")),
-        "lastName": first(place.get("last_name"), customer.get("last_name")),
-        "city": place.get("city"),
-        "state": first(place.get("province_code"), place.get("province")),
-        "zip": place.get("zip"),
-        "country": first(place.get("country_code"), place.get("country")),
-    })
+    found = hashed_people(
+        {
+            "email": first(body.get("email"), body.get("contact_email"), customer.get("email")),
+            "firstName": first(place.get("first_name"), customer.get("first_name")),
+            "lastName": first(place.get("last_name"), customer.get("last_name")),
+            "city": place.get("city"),
+            "state": first(place.get("province_code"), place.get("province")),
+            "zip": place.get("zip"),
+            "country": first(place.get("country_code"), place.get("country")),
+        }
+    )
     found["ph"] = _phone(body, customer, addresses, first(place.get("country_code")))
     # Customer ids of two shops may be the same number, and two shops may share a pixel.
     customer_id = exact_id(customer.get("id"))

@@ -112,15 +112,15 @@ def _why_not(conn: Connection, app: App, policy: Policy, now: datetime) -> str |
     known = tokens.get(conn, app.token.fingerprint)
     if known is None:
         due = policy.first_refresh(app.token.fingerprint, app.expires_at, now)
-        apps.mirror(conn, app.id, app.token.fingerprint)
         tokens.see(conn, app.token.fingerprint, user_id=app.user_id, now=now, next_refresh_at=due)
+        apps.mirror(conn, app.id, app.token.fingerprint)
     elif known.broken_since is not None:
         return str(known.broken_failure)
     if app.expires_at is None or app.expires_at > now:
         return None
     log.warning("[Track] Detected token error, attempting to refresh token...")
     words = "the stored end of this token has passed"
-    tokens.break_(conn, app.token.fingerprint, failure=str(Failure.TOKEN_EXPIRED), words=words, now=now)
+    tokens.break_(conn, app.token.fingerprint, failure=str(Failure.TOKEN_EXPIRED), words=words, app_id=app.id, now=now)
     return str(Failure.TOKEN_EXPIRED)
 
 

@@ -24,7 +24,7 @@ from core.services import settle
 from core.services.ladder import TOKEN_FAILURES, USABLE, Outcome, Result, Standing, climb
 from core.services.policy import ON_ERROR_PAUSE, Policy
 from core.services.settle import Order
-from core.store import apps, history, tokens
+from core.store import apps, database, history, tokens
 from core.store.apps import App
 from core.store.database import reading, writing
 
@@ -107,7 +107,10 @@ class TokenRefreshService:
         now = self.clock()
         with writing(self.engine) as conn:
             self._see(conn, app, now)
-            tokens.break_(conn, app.token.fingerprint, failure=str(failure), words=redact(words)[:500], now=now)
+            tokens.break_(
+                conn, app.token.fingerprint, failure=str(failure), words=redact(words)[:500], app_id=app.id, now=now
+            )
+            apps.mirror(conn, app.id, app.token.fingerprint)
 
     def refresh(
         self, fingerprint: str, *, trigger: str, by: str, user_id: str | None = None, app_id: str | None = None
@@ -121,9 +124,11 @@ class TokenRefreshService:
             holding = apps.holders(conn, fingerprint)
             for app in holding:
                 self._see(conn, app, started)
+            known = tokens.get(conn, fingerprint)
             mine = bool(holding) and tokens.lease(conn, fingerprint, by=self.worker, now=started)
-        if not holding:
+        if not holding or known is None:
             return self._replaced(fingerprint)
+        app_id = app_id or known.broken_app
         if not mine:
             return self._wait(fingerprint, started)
         try:
@@ -153,8 +158,10 @@ class TokenRefreshService:
     def _settle(self, order: Order, result: Result, holding: list[App]) -> Refreshed:
         now = self.clock()
         try:
-            with writing(self.engine) as conn:
-                written = settle.settle(conn, order, result, self.policy, worker=self.worker, now=now)
+            # An exchanged token must not be lost to a passing deadlock: the transaction is made again.
+            written = database.insist(
+                self.engine, lambda conn: settle.settle(conn, order, result, self.policy, worker=self.worker, now=now)
+            )
         except Conflict:
             return self._wait(order.fingerprint, order.started_at)
         current = result.token.fingerprint if result.token and written else order.fingerprint
@@ -170,7 +177,8 @@ class TokenRefreshService:
         now = self.clock()
         return Standing(
             token=token,
-            expires_at=holding[0].expires_at,
+            # One holder's earlier date is reason enough: the platform's recipe moves a single row.
+            expires_at=min((app.expires_at for app in holding if app.expires_at), default=None),
             broken=Failure(known.broken_failure) if known and known.broken_failure else None,
             just_mended=self._just_mended(conn, known, order, now),
             meta_app_id=known.meta_app_id if known else None,
@@ -222,5 +230,4 @@ class TokenRefreshService:
     def _see(self, conn: Connection, app: App, now: datetime) -> None:
         assert app.fingerprint is not None
         due = self.policy.first_refresh(app.fingerprint, app.expires_at, now)
-        apps.mirror(conn, app.id, app.fingerprint)
         tokens.see(conn, app.fingerprint, user_id=app.user_id, now=now, next_refresh_at=due)

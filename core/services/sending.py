@@ -189,7 +189,9 @@ def _park_all(conn: Connection, part: Batch, error: GraphError, attempt_id: int,
     assert part.token is not None
     fingerprint = part.token.fingerprint
     log.warning("[Track] Detected token error, attempting to refresh token...")
-    tokens.break_(conn, fingerprint, failure=str(error.failure), words=error.words, now=now)
+    tokens.break_(
+        conn, fingerprint, failure=str(error.failure), words=error.words, app_id=part.events[0].app_id, now=now
+    )
     outbox.move(conn, "park", part.ids, parked_by=fingerprint, failure=str(error.failure), attempt_id=attempt_id)
     wake(conn, Work.REFRESH, [fingerprint])
 

@@ -73,10 +73,10 @@ def notice_tokens(engine: Engine, policy: Policy, *, now: datetime) -> int:
     for app_id, user_id, token, expires_at, seen in changed:
         with writing(engine) as conn:
             found = token.fingerprint if token else None
-            apps.mirror(conn, app_id, found)
             if token is not None and found is not None:
                 due = policy.first_refresh(found, expires_at, now)
                 tokens.see(conn, found, user_id=user_id, now=now, next_refresh_at=due)
+            apps.mirror(conn, app_id, found)
             if seen is not None and not apps.holders(conn, seen):
                 cases.close(conn, seen, now=now)
                 tokens.retire(conn, seen)
@@ -118,7 +118,7 @@ def check(engine: Engine, graph: Graph, policy: Policy, fingerprint: str, *, now
         tokens.learn(conn, fingerprint, facts, now=now)
         if not facts.is_valid:
             failure = str(facts.failure or "token_dead")
-            tokens.break_(conn, fingerprint, failure=failure, words=facts.words, now=now)
+            tokens.break_(conn, fingerprint, failure=failure, words=facts.words, app_id=None, now=now)
             return
         due = policy.first_refresh(fingerprint, facts.expires_at, now)
         if holding[0].expires_at is None and facts.expires_at is not None:

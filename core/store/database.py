@@ -3,11 +3,14 @@
 `writing` takes SQLite's write lock at its start (`BEGIN IMMEDIATE`), because a transaction that reads
 first and writes later cannot wait for the lock (https://www.sqlite.org/lang_transaction.html).
 `reading` cannot write.
+
+Rows are locked in one order, so that two transactions do not wait for each other: capi_pixel, capi_token,
+AppSettings, capi_app, then events.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +18,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine, Table, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
 
 from core.errors import SettingsError
 
@@ -90,6 +93,23 @@ def writing(engine: Engine) -> Iterator[Connection]:
     """A transaction that writes; commits at the end, rolls back on an exception."""
     with engine.connect().execution_options(capi_writes=True) as connection, connection.begin():
         yield connection
+
+
+def insist(engine: Engine, work: Callable[[Connection], T], *, tries: int = 5) -> T:
+    """`work` in a transaction that is made again when it lost to another (deadlock, serialization, busy)."""
+    while True:
+        try:
+            with writing(engine) as connection:
+                return work(connection)
+        except OperationalError as error:
+            tries -= 1
+            if tries == 0 or not _passing(error):
+                raise
+
+
+def _passing(error: OperationalError) -> bool:
+    # https://www.postgresql.org/docs/current/mvcc-serialization-failure-handling.html
+    return getattr(error.orig, "sqlstate", None) in ("40P01", "40001") or "locked" in str(error.orig)
 
 
 @contextmanager

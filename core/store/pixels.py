@@ -11,7 +11,8 @@ from core.errors import Conflict
 from core.store.database import insert_into
 from core.store.schema import capi_pixel
 
-LEASE = timedelta(seconds=60)
+# Longer than one request may take; every acknowledgement renews it.
+LEASE = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,7 @@ capi_token = Table(
     Column("broken_since", Moment),
     Column("broken_failure", Text),
     Column("broken_words", Text),
+    Column("broken_app", Text, comment="App.id whose event Meta refused"),
     Column("needs_reconnect", Boolean, nullable=False, server_default="0"),
     Column("next_refresh_at", Moment, index=True),
     Column("failures", Integer, nullable=False, server_default="0", comment="refreshes failed in a row"),

@@ -11,12 +11,14 @@ from core.meta.answers import TokenFacts
 from core.store.database import insert_into
 from core.store.schema import capi_token
 
-LEASE = timedelta(seconds=45)
+# Longer than the four calls of a refresh may take in all.
+LEASE = timedelta(seconds=60)
 
 _MENDED: dict[str, Any] = {
     "broken_since": None,
     "broken_failure": None,
     "broken_words": None,
+    "broken_app": None,
     "needs_reconnect": False,
     "failures": 0,
 }
@@ -63,12 +65,12 @@ def learn(conn: Connection, fingerprint: str, facts: TokenFacts, *, now: datetim
     )
 
 
-def break_(conn: Connection, fingerprint: str, *, failure: str, words: str, now: datetime) -> bool:
+def break_(conn: Connection, fingerprint: str, *, failure: str, words: str, app_id: str | None, now: datetime) -> bool:
     """Meta refuses this token: nothing is sent with it until it is mended. True for the first who says so."""
     changed = conn.execute(
         update(capi_token)
         .where(capi_token.c.fingerprint == fingerprint, capi_token.c.broken_since.is_(None))
-        .values(broken_since=now, broken_failure=failure, broken_words=words, next_refresh_at=now)
+        .values(broken_since=now, broken_failure=failure, broken_words=words, broken_app=app_id, next_refresh_at=now)
     )
     return changed.rowcount == 1
 
@@ -115,9 +117,9 @@ def release(conn: Connection, fingerprint: str, *, by: str) -> None:
 
 
 def holds(conn: Connection, fingerprint: str, *, by: str, now: datetime) -> bool:
-    """Whether the refresh lease is still ours; asked inside the transaction that stores its result."""
+    """Whether nobody took the refresh lease over; asked inside the transaction that stores its result."""
     t = capi_token.c
-    mine = update(capi_token).where(t.fingerprint == fingerprint, t.refresh_by == by, t.refresh_until > now)
+    mine = update(capi_token).where(t.fingerprint == fingerprint, t.refresh_by == by)
     return conn.execute(mine.values(refresh_until=now + LEASE)).rowcount == 1
 
 

@@ -10,12 +10,14 @@ from collections.abc import Iterable
 from datetime import timedelta
 from enum import StrEnum
 from functools import cache
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from pgqueuer.adapters.persistence.qb import DBSettings, QueryQueueBuilder
 from psycopg import Connection as PsycopgConnection
 from psycopg import RawCursor
 from sqlalchemy import Connection
+
+if TYPE_CHECKING:
+    from pgqueuer.domain.settings import DBSettings
 
 # PgQueuer's own tables carry our prefix, so that a platform that uses PgQueuer itself is not disturbed.
 PREFIX = "capi_"
@@ -34,11 +36,16 @@ URGENCY = {Work.REFRESH: 20, Work.RUN: 10, Work.DELIVER: 0}
 
 @cache
 def queue_settings() -> DBSettings:
+    # Imported here: the endpoint on the embedded default queues nothing and need not load PgQueuer.
+    from pgqueuer.domain.settings import DBSettings
+
     return DBSettings(prefix=PREFIX)
 
 
 @cache
 def _enqueue_sql() -> str:
+    from pgqueuer.adapters.persistence.qb import QueryQueueBuilder
+
     return QueryQueueBuilder(settings=queue_settings()).build_enqueue_query("skip")
 
 

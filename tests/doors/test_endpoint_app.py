@@ -43,15 +43,21 @@ def test_the_platforms_refresh_order_is_carried_out(endpoint: Endpoint, key: str
     order = {"intent": "refresh-facebook-token", "userId": "u1"}
     answer = requests.post(f"{endpoint.url}/api/refresh", json=order, headers=given, timeout=10)
     assert (answer.status_code, answer.json()) == (
-        200, {"success": True, "message": "Successfully refreshed 3 token(s)"},
+        200,
+        {"success": True, "message": "Successfully refreshed 3 token(s)"},
     )
 
 
-@pytest.mark.parametrize(("order", "status"), [
-    ({"intent": "delete-everything", "userId": "u1"}, 400), ({"intent": "refresh-facebook-token"}, 400), ([], 400),
-    ({"intent": "refresh-facebook-token", "userId": "nobody"}, 404),
-    ({"intent": "refresh-facebook-token", "userId": "stuck"}, 502),
-])
+@pytest.mark.parametrize(
+    ("order", "status"),
+    [
+        ({"intent": "delete-everything", "userId": "u1"}, 400),
+        ({"intent": "refresh-facebook-token"}, 400),
+        ([], 400),
+        ({"intent": "refresh-facebook-token", "userId": "nobody"}, 404),
+        ({"intent": "refresh-facebook-token", "userId": "stuck"}, 502),
+    ],
+)
 def test_a_refresh_that_fails_says_so(endpoint: Endpoint, key: str, order: object, status: int) -> None:
     answer = requests.post(f"{endpoint.url}/api/refresh", json=order, headers={"X-API-Key": key}, timeout=10)
     assert (answer.status_code, answer.json()["success"]) == (status, False)
@@ -82,7 +88,9 @@ def test_a_database_that_is_away_is_not_ready_and_takes_nothing() -> None:
         assert requests.get(f"{url}/readyz", timeout=10).status_code == 503
         answer = requests.post(f"{url}/api/track", json={"appId": "a", "eventName": "x"}, timeout=10)
         assert (answer.status_code, answer.json(), answer.headers["retry-after"]) == (
-            503, {"error": "Service unavailable"}, "1",
+            503,
+            {"error": "Service unavailable"},
+            "1",
         )
 
 

@@ -73,7 +73,8 @@ def test_a_bad_row_does_not_fail_its_neighbours(engine: Engine) -> None:
 def test_a_full_backlog_says_busy(engine: Engine) -> None:
     async def work(intake: Intake) -> None:
         answers = await asyncio.gather(
-            *(intake.write(Entry((an_event(f"e{n}"),))) for n in range(10)), return_exceptions=True,
+            *(intake.write(Entry((an_event(f"e{n}"),))) for n in range(10)),
+            return_exceptions=True,
         )
         assert sum(isinstance(answer, StoreBusy) for answer in answers) == 6
 
@@ -82,7 +83,7 @@ def test_a_full_backlog_says_busy(engine: Engine) -> None:
 
 
 def test_nothing_is_taken_before_the_start_or_after_the_stop(engine: Engine) -> None:
-    intake = during(engine, lambda intake: asyncio.sleep(0))
+    intake = during(engine, lambda _: asyncio.sleep(0))
     with pytest.raises(StoreBusy):
         asyncio.run(intake.write(Entry((an_event("late"),))))
     assert stored(engine) == 0

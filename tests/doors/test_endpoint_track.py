@@ -26,10 +26,16 @@ def endpoint(engine: Engine) -> Iterator[Endpoint]:
 def test_an_event_is_in_the_outbox_when_it_is_answered(endpoint: Endpoint) -> None:
     answer = endpoint.track(tracking(event_id="e-1"))
     assert (answer.status_code, answer.json()) == (
-        200, {"success": True, "eventId": "e-1", "accepted": 1, "dropped": []},
+        200,
+        {"success": True, "eventId": "e-1", "accepted": 1, "dropped": []},
     )
-    event, = endpoint.events()
-    assert (event.app_id, event.pixel_id, event.event_name, event.state) == (endpoint.app.id, "1001", "AddToCart", "due")
+    (event,) = endpoint.events()
+    assert (event.app_id, event.pixel_id, event.event_name, event.state) == (
+        endpoint.app.id,
+        "1001",
+        "AddToCart",
+        "due",
+    )
     assert json.loads(endpoint.payloads()[0])["event_id"] == "e-1"
 
 
@@ -48,14 +54,20 @@ def test_a_skipped_event_has_a_ledger_line_and_no_payload(endpoint: Endpoint) ->
     assert endpoint.payloads() == []
 
 
-@pytest.mark.parametrize(("body", "status", "error"), [
-    (b"{}", 400, "Missing required fields"), (b"[1]", 400, "The body is not a JSON object"),
-    (b"{", 400, "The body is not valid JSON"), (b'{"appId":NaN}', 400, "The body is not valid JSON"),
-    (b'{"appId":1e999}', 400, "The body is not valid JSON"), (b'{"a":' * 5000, 400, "The body is not valid JSON"),
-    (json.dumps(tracking(appId="nobody")).encode(), 404, "App not found"),
-    (json.dumps(tracking(appId="x" * 4000)).encode(), 404, "App not found"),
-    (b" " * (64 * 1024 + 1), 413, "The body is too large"),
-])
+@pytest.mark.parametrize(
+    ("body", "status", "error"),
+    [
+        (b"{}", 400, "Missing required fields"),
+        (b"[1]", 400, "The body is not a JSON object"),
+        (b"{", 400, "The body is not valid JSON"),
+        (b'{"appId":NaN}', 400, "The body is not valid JSON"),
+        (b'{"appId":1e999}', 400, "The body is not valid JSON"),
+        (b'{"a":' * 5000, 400, "The body is not valid JSON"),
+        (json.dumps(tracking(appId="nobody")).encode(), 404, "App not found"),
+        (json.dumps(tracking(appId="x" * 4000)).encode(), 404, "App not found"),
+        (b" " * (64 * 1024 + 1), 413, "The body is too large"),
+    ],
+)
 def test_refusals_have_the_platforms_shape(endpoint: Endpoint, body: bytes, status: int, error: str) -> None:
     answer = endpoint.track(body)
     assert (answer.status_code, answer.json()) == (status, {"error": error})
@@ -67,10 +79,16 @@ def test_a_streamed_body_is_cut_off_at_its_cap(endpoint: Endpoint) -> None:
     assert answer.status_code == 413
 
 
-@pytest.mark.parametrize("body", [
-    tracking(eventName="wh\u0000eel\ud800"), tracking(event_id=5, value=10**30, currency=["EUR"], products=[[]]),
-    tracking(userData="x", timestamp=10**40, url=["x"]), tracking(variables={"input": 3}), tracking(customData=None),
-])
+@pytest.mark.parametrize(
+    "body",
+    [
+        tracking(eventName="wh\u0000eel\ud800"),
+        tracking(event_id=5, value=10**30, currency=["EUR"], products=[[]]),
+        tracking(userData="x", timestamp=10**40, url=["x"]),
+        tracking(variables={"input": 3}),
+        tracking(customData=None),
+    ],
+)
 def test_odd_bodies_are_never_a_server_error(endpoint: Endpoint, body: dict[str, object]) -> None:
     assert endpoint.track(json.dumps(body).encode()).status_code in (200, 400)
 
@@ -84,7 +102,11 @@ def test_a_client_that_hangs_up_disturbs_nobody(endpoint: Endpoint) -> None:
 
 @pytest.mark.parametrize("origin", [ORIGIN, "null"])
 def test_the_preflight_of_a_credentialed_beacon_passes(endpoint: Endpoint, origin: str) -> None:
-    asked = {"Origin": origin, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+    asked = {
+        "Origin": origin,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "content-type",
+    }
     answer = requests.options(f"{endpoint.url}/api/track", headers=asked, timeout=10)
     assert answer.status_code == 204
     assert answer.headers["access-control-allow-origin"] == origin
@@ -104,9 +126,15 @@ def test_refusals_can_be_read_by_the_page(endpoint: Endpoint) -> None:
     assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (400, ORIGIN)
 
 
-@pytest.mark.parametrize(("origin", "status"), [
-    (ORIGIN, 200), ("https://evil.example", 403), ("null", 200), (None, 200),
-])
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        (ORIGIN, 200),
+        ("https://evil.example", 403),
+        ("null", 200),
+        (None, 200),
+    ],
+)
 def test_listed_hosts_are_enforced_in_the_handler(endpoint: Endpoint, origin: str | None, status: int) -> None:
     endpoint.configure(allowed_origins="lantern-and-loom.com")
     answer = endpoint.track(headers={"Origin": origin} if origin else {})

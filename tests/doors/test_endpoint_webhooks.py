@@ -22,19 +22,29 @@ def endpoint(engine: Engine) -> Iterator[Endpoint]:
 def test_an_order_waits_in_the_outbox_when_it_is_answered(endpoint: Endpoint) -> None:
     answer = endpoint.webhook("orders/create", order())
     assert (answer.status_code, answer.json()["accepted"]) == (200, 1)
-    event, = endpoint.events()
+    (event,) = endpoint.events()
     assert (event.event_name, event.event_id, event.state, event.order_id) == (
-        "Purchase", "purchase.ck-31f0", "due", "18446744073709551617",
+        "Purchase",
+        "purchase.ck-31f0",
+        "due",
+        "18446744073709551617",
     )
     assert json.loads(endpoint.payloads()[0])["custom_data"]["value"] == 44.99
     assert b"example.com" not in endpoint.payloads()[0].lower()
 
 
-@pytest.mark.parametrize(("topic", "body", "event_id"), [
-    ("checkouts/create", checkout(), "checkout.ck-31f0"), ("carts/create", cart(), "cart.Z2NwLWV1"),
-])
+@pytest.mark.parametrize(
+    ("topic", "body", "event_id"),
+    [
+        ("checkouts/create", checkout(), "checkout.ck-31f0"),
+        ("carts/create", cart(), "cart.Z2NwLWV1"),
+    ],
+)
 def test_what_meta_cannot_match_leaves_a_line_that_says_so(
-    endpoint: Endpoint, topic: str, body: dict[str, object], event_id: str,
+    endpoint: Endpoint,
+    topic: str,
+    body: dict[str, object],
+    event_id: str,
 ) -> None:
     assert endpoint.webhook(topic, body).status_code == 200
     assert [(event.event_id, event.state) for event in endpoint.events()] == [(event_id, "skipped")]
@@ -75,7 +85,9 @@ def test_the_newer_headers_are_read_too(endpoint: Endpoint) -> None:
 
 @pytest.mark.parametrize("secrets", [()])
 def test_without_a_secret_webhooks_are_refused_and_the_log_says_why(
-    engine: Engine, caplog: pytest.LogCaptureFixture, secrets: tuple[str, ...],
+    engine: Engine,
+    caplog: pytest.LogCaptureFixture,
+    secrets: tuple[str, ...],
 ) -> None:
     with caplog.at_level(logging.WARNING, "webhooks"), an_endpoint(engine, secrets=secrets) as endpoint:
         assert [endpoint.webhook("orders/create", order()).status_code for _ in range(3)] == [401] * 3
@@ -84,15 +96,24 @@ def test_without_a_secret_webhooks_are_refused_and_the_log_says_why(
     assert "put the client secret" in lines[0]
 
 
-@pytest.mark.parametrize(("body", "options", "reason"), [
-    (order(), {"shop": "stranger.myshopify.com"}, "unknown_shop"),
-    (b'{"id": 1,', {}, "broken_json"), (b"[]", {}, "broken_json"), (cart(), {}, "wrong_shape"),
-    (order(), {"header_topic": "carts/create"}, "topic_mismatch"), (order(), {"header_topic": "x/y"}, "topic_mismatch"),
-    (order(), {"header_topic": "orders/paid"}, "other_topic"),
-    (order(), {"X-Shopify-Triggered-At": (datetime.now(UTC) - timedelta(hours=25)).isoformat()}, "stale"),
-])
+@pytest.mark.parametrize(
+    ("body", "options", "reason"),
+    [
+        (order(), {"shop": "stranger.myshopify.com"}, "unknown_shop"),
+        (b'{"id": 1,', {}, "broken_json"),
+        (b"[]", {}, "broken_json"),
+        (cart(), {}, "wrong_shape"),
+        (order(), {"header_topic": "carts/create"}, "topic_mismatch"),
+        (order(), {"header_topic": "x/y"}, "topic_mismatch"),
+        (order(), {"header_topic": "orders/paid"}, "other_topic"),
+        (order(), {"X-Shopify-Triggered-At": (datetime.now(UTC) - timedelta(hours=25)).isoformat()}, "stale"),
+    ],
+)
 def test_what_cannot_be_used_is_answered_200_and_kept_as_a_receipt(
-    endpoint: Endpoint, body: dict[str, object] | bytes, options: dict[str, str], reason: str,
+    endpoint: Endpoint,
+    body: dict[str, object] | bytes,
+    options: dict[str, str],
+    reason: str,
 ) -> None:
     answer = endpoint.webhook("orders/create", body, **options)
     assert (answer.status_code, answer.json()["dropped"]) == (200, [{"i": 0, "reason": reason}])

@@ -20,9 +20,17 @@ def sha(text: str) -> str:
 
 def tracking(**changes: Any) -> dict[str, Any]:
     body = {
-        "appId": "app_public", "eventName": "addToCart", "url": "https://lantern-and-loom.com/products/lamp?utm_source=x",
-        "referrer": "", "pageTitle": "Lamp", "sessionId": "s-1", "visitorId": "visitor-7", "language": "en",
-        "screenWidth": 1280, "screenHeight": 800, "timestamp": datetime.now(UTC).isoformat(),
+        "appId": "app_public",
+        "eventName": "addToCart",
+        "url": "https://lantern-and-loom.com/products/lamp?utm_source=x",
+        "referrer": "",
+        "pageTitle": "Lamp",
+        "sessionId": "s-1",
+        "visitorId": "visitor-7",
+        "language": "en",
+        "screenWidth": 1280,
+        "screenHeight": 800,
+        "timestamp": datetime.now(UTC).isoformat(),
     }
     goods = {"value": 59.9, "currency": "eur", "product_id": "8801", "product_name": "Brass lamp", "quantity": 2}
     return {**body, **goods, "customData": goods, **changes}
@@ -30,42 +38,76 @@ def tracking(**changes: Any) -> dict[str, Any]:
 
 def line(**changes: Any) -> dict[str, Any]:
     return {
-        "product_id": 9007199254740993, "variant_id": 9223372036854775807, "sku": "LAMP-B", "quantity": 2,
-        "price": "25.00", "total_discount": "0.00", "discount_allocations": [{"amount": "5.01"}], **changes,
+        "product_id": 9007199254740993,
+        "variant_id": 9223372036854775807,
+        "sku": "LAMP-B",
+        "quantity": 2,
+        "price": "25.00",
+        "total_discount": "0.00",
+        "discount_allocations": [{"amount": "5.01"}],
+        **changes,
     }
 
 
 def address(**changes: Any) -> dict[str, Any]:
     return {
-        "first_name": "Ana", "last_name": "Conti", "city": "Turin", "zip": "10121", "province_code": "TO",
-        "country_code": "IT", "phone": "011 555 0142", **changes,
+        "first_name": "Ana",
+        "last_name": "Conti",
+        "city": "Turin",
+        "zip": "10121",
+        "province_code": "TO",
+        "country_code": "IT",
+        "phone": "011 555 0142",
+        **changes,
     }
 
 
 def order(**changes: Any) -> dict[str, Any]:
     return {
-        "id": 18446744073709551617, "checkout_token": "ck-31f0", "cart_token": "ct-9", "created_at": _recently(),
-        "currency": "EUR", "total_price": "44.99", "financial_status": "paid", "test": False, "cancelled_at": None,
-        "source_name": "web", "email": "Ana.Conti@Example.com ", "phone": None, "browser_ip": "93.184.216.34",
+        "id": 18446744073709551617,
+        "checkout_token": "ck-31f0",
+        "cart_token": "ct-9",
+        "created_at": _recently(),
+        "currency": "EUR",
+        "total_price": "44.99",
+        "financial_status": "paid",
+        "test": False,
+        "cancelled_at": None,
+        "source_name": "web",
+        "email": "Ana.Conti@Example.com ",
+        "phone": None,
+        "browser_ip": "93.184.216.34",
         "client_details": {"browser_ip": "93.184.216.34", "user_agent": BROWSER},
         "landing_site": "/collections/light?utm_source=news&fbclid=IwAbC_9&token=hidden",
         "customer": {"id": 77, "email": "other@example.com", "default_address": None},
-        "billing_address": address(), "shipping_address": [], "line_items": [line(), line(variant_id=None, price="3.00")],
-        "note_attributes": [{"name": "_fbp", "value": "fb.1.1760000000000.1234567890"}], **changes,
+        "billing_address": address(),
+        "shipping_address": [],
+        "line_items": [line(), line(variant_id=None, price="3.00")],
+        "note_attributes": [{"name": "_fbp", "value": "fb.1.1760000000000.1234567890"}],
+        **changes,
     }
 
 
 def checkout(**changes: Any) -> dict[str, Any]:
     return {
-        "token": "ck-31f0", "cart_token": "ct-9", "created_at": _recently(), "currency": "EUR", "total_price": "44.99",
-        "email": "ana.conti@example.com", "completed_at": None, "line_items": [line(quantity=3)], **changes,
+        "token": "ck-31f0",
+        "cart_token": "ct-9",
+        "created_at": _recently(),
+        "currency": "EUR",
+        "total_price": "44.99",
+        "email": "ana.conti@example.com",
+        "completed_at": None,
+        "line_items": [line(quantity=3)],
+        **changes,
     }
 
 
 def cart(**changes: Any) -> dict[str, Any]:
     price = {"shop_money": {"amount": "20.00", "currency_code": "EUR"}}
-    lines = [line(line_price="40.00", discounted_price="20.00", price_set=price),
-             line(line_price="1.005", discounted_price="1.005", price_set=price, quantity=1)]
+    lines = [
+        line(line_price="40.00", discounted_price="20.00", price_set=price),
+        line(line_price="1.005", discounted_price="1.005", price_set=price, quantity=1),
+    ]
     return {"id": "Z2NwLWV1", "token": "Z2NwLWV1?key=2b", "created_at": _recently(), "line_items": lines, **changes}
 
 
@@ -75,8 +117,12 @@ def signature(body: bytes, secret: str = SECRET) -> str:
 
 def headers(body: bytes, topic: str, *, shop: str = SHOP, secret: str = SECRET, **more: str) -> dict[str, str]:
     return {
-        "X-Shopify-Topic": topic, "X-Shopify-Shop-Domain": shop, "X-Shopify-Webhook-Id": "wh-1",
-        "X-Shopify-Hmac-Sha256": signature(body, secret), "Content-Type": "application/json", **more,
+        "X-Shopify-Topic": topic,
+        "X-Shopify-Shop-Domain": shop,
+        "X-Shopify-Webhook-Id": "wh-1",
+        "X-Shopify-Hmac-Sha256": signature(body, secret),
+        "Content-Type": "application/json",
+        **more,
     }
 
 

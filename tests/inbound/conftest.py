@@ -9,9 +9,22 @@ import pytest
 from core.store.apps import App
 
 _APP = App(
-    id="a1", public_id="app_public", name="Lantern & Loom", user_id="u1", email="shop@example.com", pixel_id="1001",
-    pixel_enabled=True, token=None, expires_at=None, test_event_code=None, shop_domain=None, allowed_origins=(),
-    forwarded_names=(), content_id="variant", purchase_topic="orders/create", paused=False,
+    id="a1",
+    public_id="app_public",
+    name="Lantern & Loom",
+    user_id="u1",
+    email="shop@example.com",
+    pixel_id="1001",
+    pixel_enabled=True,
+    token=None,
+    expires_at=None,
+    test_event_code=None,
+    shop_domain=None,
+    allowed_origins=(),
+    forwarded_names=(),
+    content_id="variant",
+    purchase_topic="orders/create",
+    paused=False,
 )
 
 

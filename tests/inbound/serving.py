@@ -89,7 +89,10 @@ def an_installed_app(engine: Engine) -> App:
 
 @contextlib.contextmanager
 def an_endpoint(
-    engine: Engine, *, secrets: tuple[str, ...] = (SECRET,), refresh_user: Callable[[str], int] | None = None,
+    engine: Engine,
+    *,
+    secrets: tuple[str, ...] = (SECRET,),
+    refresh_user: Callable[[str], int] | None = None,
     **settings: Any,
 ) -> Iterator[Endpoint]:
     made = an_installed_app(engine)

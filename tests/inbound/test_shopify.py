@@ -34,23 +34,41 @@ def test_a_changed_body_is_never_accepted(place: int, bits: int, extra: int) -> 
 @settings(max_examples=500)
 @given(st.integers(0, 43), st.characters(max_codepoint=255) | st.sampled_from(["", "==", "\u20ac", "\n", " "]))
 def test_a_changed_signature_is_never_accepted(place: int, letter: str) -> None:
-    changed = GOOD[:place] + letter + GOOD[place + 1:]
+    changed = GOOD[:place] + letter + GOOD[place + 1 :]
     assert (signed_by(BODY, [changed], [OLD]) is None) is (changed != GOOD)
 
 
-@pytest.mark.parametrize("signatures", [
-    [], [""], [GOOD, GOOD], [GOOD.lower()], [GOOD.rstrip("=")], [GOOD + "="], [f" {GOOD}"], [GOOD[:-2] + "/="],
-    [base64.b64decode(GOOD).hex()], [base64.urlsafe_b64encode(base64.b64decode(GOOD)).decode() + "\n"],
-    [signature(BODY[:-1])], [signature(b"")], ["A" * 10_000],
-])
+@pytest.mark.parametrize(
+    "signatures",
+    [
+        [],
+        [""],
+        [GOOD, GOOD],
+        [GOOD.lower()],
+        [GOOD.rstrip("=")],
+        [GOOD + "="],
+        [f" {GOOD}"],
+        [GOOD[:-2] + "/="],
+        [base64.b64decode(GOOD).hex()],
+        [base64.urlsafe_b64encode(base64.b64decode(GOOD)).decode() + "\n"],
+        [signature(BODY[:-1])],
+        [signature(b"")],
+        ["A" * 10_000],
+    ],
+)
 def test_no_other_spelling_of_the_signature_is_accepted(signatures: list[str]) -> None:
     assert signed_by(BODY, signatures, [OLD, NEW]) is None
 
 
 @pytest.mark.parametrize("prefix", ["x-shopify-", "shopify-"])
 def test_both_families_of_headers_are_read(prefix: str) -> None:
-    sent = delivery({f"{prefix}shop-domain": SHOP.upper(), f"{prefix}topic": "orders/create",
-                     f"{prefix}triggered-at": "2026-11-23T10:00:00Z"})
+    sent = delivery(
+        {
+            f"{prefix}shop-domain": SHOP.upper(),
+            f"{prefix}topic": "orders/create",
+            f"{prefix}triggered-at": "2026-11-23T10:00:00Z",
+        }
+    )
     assert (sent.shop, sent.topic) == (SHOP, "orders/create")
     assert sent.triggered_at is not None
 

@@ -36,11 +36,18 @@ def test_an_order_becomes_a_purchase(an_app: Make) -> None:
     body = order()
     event = mapped(an_app(), "orders/create", body)
     said = payload(event)
-    assert (event.event_id, event.order_id, event.source) == ("purchase.ck-31f0", "18446744073709551617", "orders/create")
+    assert (event.event_id, event.order_id, event.source) == (
+        "purchase.ck-31f0",
+        "18446744073709551617",
+        "orders/create",
+    )
     assert said["event_time"] == int(datetime.fromisoformat(body["created_at"]).timestamp())
     assert said["event_source_url"] == f"https://{SHOP}/collections/light?utm_source=news&fbclid=IwAbC_9"
     assert said["custom_data"] == {
-        "value": 44.99, "currency": "EUR", "order_id": "18446744073709551617", "content_type": "product",
+        "value": 44.99,
+        "currency": "EUR",
+        "order_id": "18446744073709551617",
+        "content_type": "product",
         "content_ids": ["9223372036854775807"],
         "contents": [{"id": "9223372036854775807", "quantity": 2, "item_price": 22.5}],
     }
@@ -51,9 +58,18 @@ def test_the_buyer_is_hashed_under_metas_keys(an_app: Make) -> None:
     people = payload(mapped(an_app(), "orders/create", body))["user_data"]
     clicked = int(datetime.fromisoformat(body["created_at"]).timestamp() * 1000)
     assert people == {
-        "em": sha("ana.conti@example.com"), "ph": sha("390115550142"), "fn": sha("ana"), "ln": sha("conti"),
-        "ct": sha("turin"), "st": sha("to"), "zp": sha("10121"), "country": sha("it"), "external_id": sha(f"{SHOP}:77"),
-        "client_ip_address": "93.184.216.34", "client_user_agent": BROWSER, "fbp": "fb.1.1760000000000.1234567890",
+        "em": sha("ana.conti@example.com"),
+        "ph": sha("390115550142"),
+        "fn": sha("ana"),
+        "ln": sha("conti"),
+        "ct": sha("turin"),
+        "st": sha("to"),
+        "zp": sha("10121"),
+        "country": sha("it"),
+        "external_id": sha(f"{SHOP}:77"),
+        "client_ip_address": "93.184.216.34",
+        "client_user_agent": BROWSER,
+        "fbp": "fb.1.1760000000000.1234567890",
         "fbc": f"fb.1.{clicked}.IwAbC_9",
     }
 
@@ -71,15 +87,26 @@ def test_a_cart_names_nobody_and_is_skipped(an_app: Make) -> None:
     assert (str(event.value), event.currency) == ("41.01", "EUR")
 
 
-@pytest.mark.parametrize(("changes", "reason"), [
-    ({"test": True}, "test_order"), ({"cancelled_at": "2026-11-23T10:00:00Z"}, "cancelled"),
-    ({"financial_status": "refunded"}, "cancelled"), ({"source_name": "pos"}, "pos"),
-    ({"source_name": "shopify_draft_order"}, "draft_order"), ({"source_name": "755357713"}, "other_channel"),
-    ({"created_at": "2026-01-01T00:00:00Z"}, "too_old"), ({"client_details": None}, "no_user_agent"),
-    ({"total_price": None}, "no_value"), ({"source_name": None}, None), ({"total_price": "0.00"}, None),
-])
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"test": True}, "test_order"),
+        ({"cancelled_at": "2026-11-23T10:00:00Z"}, "cancelled"),
+        ({"financial_status": "refunded"}, "cancelled"),
+        ({"source_name": "pos"}, "pos"),
+        ({"source_name": "shopify_draft_order"}, "draft_order"),
+        ({"source_name": "755357713"}, "other_channel"),
+        ({"created_at": "2026-01-01T00:00:00Z"}, "too_old"),
+        ({"client_details": None}, "no_user_agent"),
+        ({"total_price": None}, "no_value"),
+        ({"source_name": None}, None),
+        ({"total_price": "0.00"}, None),
+    ],
+)
 def test_orders_that_are_no_purchase_on_the_web_are_skipped(
-    an_app: Make, changes: dict[str, Any], reason: str | None,
+    an_app: Make,
+    changes: dict[str, Any],
+    reason: str | None,
 ) -> None:
     assert mapped(an_app(), "orders/create", order(**changes)).skipped == reason
 
@@ -96,18 +123,30 @@ def test_money_comes_from_one_bag(an_app: Make) -> None:
     assert (str(event.value), event.currency) == ("60.33", "AUD")
 
 
-@pytest.mark.parametrize(("choice", "ids", "kind"), [
-    ("variant", ["9223372036854775807"], "product"), ("product", ["9007199254740993"], "product_group"),
-    ("sku", ["LAMP-B"], "product"),
-])
+@pytest.mark.parametrize(
+    ("choice", "ids", "kind"),
+    [
+        ("variant", ["9223372036854775807"], "product"),
+        ("product", ["9007199254740993"], "product_group"),
+        ("sku", ["LAMP-B"], "product"),
+    ],
+)
 def test_content_ids_are_the_apps_choice(an_app: Make, choice: str, ids: list[str], kind: str) -> None:
     custom = payload(mapped(an_app(content_id=choice), "orders/create", order()))["custom_data"]
     assert (custom["content_ids"], custom["content_type"]) == (ids, kind)
 
 
-@pytest.mark.parametrize("landing", [
-    "https://evil.example/x?fbclid=1", "//evil.example/x", "https://[broken", None, "x" * 3000, "javascript:alert(1)",
-])
+@pytest.mark.parametrize(
+    "landing",
+    [
+        "https://evil.example/x?fbclid=1",
+        "//evil.example/x",
+        "https://[broken",
+        None,
+        "x" * 3000,
+        "javascript:alert(1)",
+    ],
+)
 def test_a_foreign_landing_page_becomes_the_shops_root(an_app: Make, landing: str | None) -> None:
     said = payload(mapped(an_app(), "orders/create", order(landing_site=landing)))
     assert said["event_source_url"] == f"https://{SHOP}/"
@@ -127,11 +166,19 @@ def test_the_purchase_topic_is_the_apps_choice(an_app: Make) -> None:
         mapped(app, "orders/create", order())
 
 
-@pytest.mark.parametrize(("topic", "body"), [
-    ("carts/create", order()), ("carts/create", checkout(abandoned_checkout_url="https://s/x")), ("orders/create", cart()),
-    ("checkouts/create", order()), ("orders/create", {"id": 1}), ("orders/create", {"line_items": {}, "currency": "EUR"}),
-    ("carts/create", cart(id=None, token=None)), ("orders/create", order(id=None, checkout_token=None)),
-])
+@pytest.mark.parametrize(
+    ("topic", "body"),
+    [
+        ("carts/create", order()),
+        ("carts/create", checkout(abandoned_checkout_url="https://s/x")),
+        ("orders/create", cart()),
+        ("checkouts/create", order()),
+        ("orders/create", {"id": 1}),
+        ("orders/create", {"line_items": {}, "currency": "EUR"}),
+        ("carts/create", cart(id=None, token=None)),
+        ("orders/create", order(id=None, checkout_token=None)),
+    ],
+)
 def test_a_body_of_another_topic_is_refused(an_app: Make, topic: str, body: dict[str, Any]) -> None:
     with pytest.raises(WrongShape):
         mapped(an_app(), topic, body)
@@ -149,14 +196,19 @@ def test_staff_addresses_of_draft_orders_are_not_passed_on(an_app: Make) -> None
     assert "client_ip_address" not in payload(mapped(an_app(), "orders/create", body))["user_data"]
 
 
-_odd = st.sampled_from([None, "", [], {}, 0, -1, "x", True, [None], {"a": 1}, 1e300, "\x00", "555-555-SHIP", [{"id": 1}]])
+_odd = st.sampled_from(
+    [None, "", [], {}, 0, -1, "x", True, [None], {"a": 1}, 1e300, "\x00", "555-555-SHIP", [{"id": 1}]]
+)
 _KEYS = sorted({*order(), *checkout(), *cart(), *address(), *line()})
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(sorted(BODIES)), st.dictionaries(st.sampled_from(_KEYS), _odd, max_size=6), st.booleans())
 def test_no_payload_however_odd_gives_what_meta_would_refuse(
-    an_app: Make, topic: str, changes: dict[str, Any], inside: bool,
+    an_app: Make,
+    topic: str,
+    changes: dict[str, Any],
+    inside: bool,
 ) -> None:
     body = BODIES[topic]()
     target = [*body["line_items"], body.get("billing_address") or {}] if inside else [body]

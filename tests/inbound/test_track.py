@@ -37,11 +37,17 @@ def test_the_platforms_call_becomes_metas_event(an_app: Make) -> None:
     assert (event.value, event.currency) == (Decimal("59.90"), "EUR")
     assert sent(event)["event_source_url"] == "https://lantern-and-loom.com/products/lamp?utm_source=x"
     assert sent(event)["custom_data"] == {
-        "value": 59.9, "currency": "EUR", "content_name": "Brass lamp", "content_ids": ["8801"],
-        "content_type": "product", "contents": [{"id": "8801", "quantity": 2}],
+        "value": 59.9,
+        "currency": "EUR",
+        "content_name": "Brass lamp",
+        "content_ids": ["8801"],
+        "content_type": "product",
+        "contents": [{"id": "8801", "quantity": 2}],
     }
     assert sent(event)["user_data"] == {
-        "client_ip_address": "93.184.216.34", "client_user_agent": BROWSER, "external_id": sha("visitor-7"),
+        "client_ip_address": "93.184.216.34",
+        "client_user_agent": BROWSER,
+        "external_id": sha("visitor-7"),
     }
 
 
@@ -54,10 +60,18 @@ def test_every_shape_of_the_body_says_the_same(an_app: Make, shape: str) -> None
     assert (event.event_id, event.order_id, event.value) == ("e-1", "9007199254740993", Decimal("12.50"))
 
 
-@pytest.mark.parametrize(("name", "meta"), [
-    ("pageview", "PageView"), ("page_view", "PageView"), ("addToCart", "AddToCart"), ("add to cart", "AddToCart"),
-    ("initiateCheckout", "InitiateCheckout"), ("view_content", "ViewContent"), ("Purchase", "Purchase"),
-])
+@pytest.mark.parametrize(
+    ("name", "meta"),
+    [
+        ("pageview", "PageView"),
+        ("page_view", "PageView"),
+        ("addToCart", "AddToCart"),
+        ("add to cart", "AddToCart"),
+        ("initiateCheckout", "InitiateCheckout"),
+        ("view_content", "ViewContent"),
+        ("Purchase", "Purchase"),
+    ],
+)
 def test_spellings_become_metas_names(an_app: Make, name: str, meta: str) -> None:
     assert taken(an_app(), tracking(eventName=name)).event_name == meta
 
@@ -68,17 +82,27 @@ def test_other_names_are_forwarded_only_where_the_app_lists_them(an_app: Make, n
     assert taken(an_app(forwarded_names=(name,)), tracking(eventName=name)).skipped is None
 
 
-@pytest.mark.parametrize(("app", "visit", "body", "reason"), [
-    ({"paused": True}, VISIT, {}, "paused"), ({"pixel_enabled": False}, VISIT, {}, "pixel_disabled"),
-    ({"pixel_id": None}, VISIT, {}, "no_pixel"), ({}, Visit("Googlebot/2.1", "8.8.8.8"), {}, "bot"),
-    ({}, Visit(None, "8.8.8.8"), {}, "bot"), ({}, VISIT, {"url": "about:blank"}, "no_source_url"),
-    ({}, VISIT, {"eventName": "purchase", "value": "free", "customData": {}}, "no_value"),
-    ({}, VISIT, {"eventName": "purchase", "currency": "US$", "customData": {}}, "no_currency"),
-    ({}, Visit(BROWSER, "127.0.0.1"), {"visitorId": None}, "no_match_keys"),
-    ({}, VISIT, {"timestamp": (datetime.now(UTC) - timedelta(days=7)).isoformat()}, "too_old"),
-])
+@pytest.mark.parametrize(
+    ("app", "visit", "body", "reason"),
+    [
+        ({"paused": True}, VISIT, {}, "paused"),
+        ({"pixel_enabled": False}, VISIT, {}, "pixel_disabled"),
+        ({"pixel_id": None}, VISIT, {}, "no_pixel"),
+        ({}, Visit("Googlebot/2.1", "8.8.8.8"), {}, "bot"),
+        ({}, Visit(None, "8.8.8.8"), {}, "bot"),
+        ({}, VISIT, {"url": "about:blank"}, "no_source_url"),
+        ({}, VISIT, {"eventName": "purchase", "value": "free", "customData": {}}, "no_value"),
+        ({}, VISIT, {"eventName": "purchase", "currency": "US$", "customData": {}}, "no_currency"),
+        ({}, Visit(BROWSER, "127.0.0.1"), {"visitorId": None}, "no_match_keys"),
+        ({}, VISIT, {"timestamp": (datetime.now(UTC) - timedelta(days=7)).isoformat()}, "too_old"),
+    ],
+)
 def test_what_meta_must_not_hear_is_skipped_with_a_reason(
-    an_app: Make, app: dict[str, Any], visit: Visit, body: dict[str, Any], reason: str,
+    an_app: Make,
+    app: dict[str, Any],
+    visit: Visit,
+    body: dict[str, Any],
+    reason: str,
 ) -> None:
     event = taken(an_app(**app), tracking(**body), visit)
     assert (event.skipped, event.payload) == (reason, b"")
@@ -87,15 +111,20 @@ def test_what_meta_must_not_hear_is_skipped_with_a_reason(
 def test_people_are_hashed_on_receipt(an_app: Make) -> None:
     people = {"email": " Ana@Example.com", "ph": ["+39 011 555 0142"], "firstName": "Ana", "externalId": 77}
     event = taken(an_app(), tracking(userData=people))
-    assert sent(event)["user_data"] | {"em": sha("ana@example.com"), "ph": sha("390115550142")} == sent(event)["user_data"]
+    assert (
+        sent(event)["user_data"] | {"em": sha("ana@example.com"), "ph": sha("390115550142")} == sent(event)["user_data"]
+    )
     assert sent(event)["user_data"]["external_id"] == sha("77")
     assert b"example.com" not in event.payload.replace(b"lantern-and-loom.com", b"")
 
 
 def test_metas_cookies_are_kept_and_a_click_id_makes_one(an_app: Make) -> None:
-    cookies = sent(taken(an_app(), tracking(fbp="fb.1.1760000000000.99", fbc="rubbish", url="https://s.example/?fbclid=Ab_C")))
+    cookies = sent(
+        taken(an_app(), tracking(fbp="fb.1.1760000000000.99", fbc="rubbish", url="https://s.example/?fbclid=Ab_C"))
+    )
     assert cookies["user_data"]["fbp"] == "fb.1.1760000000000.99"
-    assert cookies["user_data"]["fbc"].startswith("fb.1.") and cookies["user_data"]["fbc"].endswith(".Ab_C")
+    assert cookies["user_data"]["fbc"].startswith("fb.1.")
+    assert cookies["user_data"]["fbc"].endswith(".Ab_C")
 
 
 def test_products_become_contents_with_the_apps_choice_of_id(an_app: Make) -> None:
@@ -114,13 +143,14 @@ def test_an_event_id_that_cannot_be_used_is_replaced(an_app: Make, given_id: Any
 
 @pytest.mark.parametrize("body", [{}, {"appId": "a"}, {"eventName": "purchase"}, {"appId": "", "eventName": "x"}])
 def test_a_call_without_app_or_name_is_refused(body: dict[str, Any]) -> None:
-    with pytest.raises(MissingFields, match="^Missing required fields$"):
+    with pytest.raises(MissingFields, match=r"^Missing required fields$"):
         read_call(body)
 
 
 _json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4), max_leaves=12,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
+    max_leaves=12,
 )
 _FIELDS = [*tracking(), "products", "properties", "userData", "event_id", "fbp", "fbc", "contents", "content_ids"]
 

@@ -80,7 +80,7 @@ def test_empty_values_are_left_out():
         ({"user_data": {"fn": EM, "ge": EM}}, "no_match_keys"),
         ({"user_data": {"client_user_agent": "M", "em": "john@example.com"}}, "not_hashed"),
         ({"user_data": {"client_user_agent": "M", "ph": [EM, "+1650"]}}, "not_hashed"),
-        ({"user_data": {"em": EM}}, "no_user_agent"),
+        ({"user_data": {"fn": EM, "ln": EM}}, "no_user_agent"),
         ({"custom_data": {"currency": "EUR"}}, "no_value"),
         ({"custom_data": {"value": 1}}, "no_currency"),
         ({"custom_data": {"value": 1, "currency": "EURO"}}, "bad_currency"),

@@ -77,7 +77,9 @@ def test_a_token_written_by_somebody_else_sets_its_events_free(world: World) -> 
     fresh = world.meta.create_token()
     with writing(world.engine) as conn:
         conn.execute(
-            text('UPDATE "AppSettings" SET "metaAccessToken" = :token, "metaTokenExpiresAt" = NULL WHERE "appId" = :app'),
+            text(
+                'UPDATE "AppSettings" SET "metaAccessToken" = :token, "metaTokenExpiresAt" = NULL WHERE "appId" = :app'
+            ),
             {"token": fresh.reveal(), "app": app.id},
         )
     assert watch.release_replaced(world.engine, now=world.clock()) == 1
@@ -259,5 +261,3 @@ def _time_passes(world: World) -> None:
     with writing(world.engine) as conn:
         conn.execute(capi_pixel.update().values(wait_until=None))
         conn.execute(capi_outbox.update().values(next_attempt_at=world.clock() - timedelta(seconds=1)))
-
-

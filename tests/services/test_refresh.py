@@ -166,8 +166,7 @@ def test_a_newer_token_written_meanwhile_is_never_replaced(world: World) -> None
     threading.Event().wait(0.25)
     with world.engine.begin() as conn:
         conn.exec_driver_sql(
-            "UPDATE \"AppSettings\" SET \"metaAccessToken\" = '" + newer.reveal() + "' "
-            "WHERE \"appId\" = '" + app.id + "'"
+            'UPDATE "AppSettings" SET "metaAccessToken" = \'' + newer.reveal() + "' WHERE \"appId\" = '" + app.id + "'"
         )
     thread.join()
     assert world.app(app).token == newer

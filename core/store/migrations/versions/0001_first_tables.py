@@ -349,6 +349,7 @@ def token() -> None:
         sa.Column("broken_since", Moment(), nullable=True),
         sa.Column("broken_failure", sa.Text(), nullable=True),
         sa.Column("broken_words", sa.Text(), nullable=True),
+        sa.Column("broken_app", sa.Text(), nullable=True, comment="App.id whose event Meta refused"),
         sa.Column("needs_reconnect", sa.Boolean(), server_default="0", nullable=False),
         sa.Column("next_refresh_at", Moment(), nullable=True),
         sa.Column("failures", sa.Integer(), server_default="0", nullable=False, comment="refreshes failed in a row"),

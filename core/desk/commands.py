@@ -1,0 +1,211 @@
+"""Everything a person may order. Each checks the role, writes the audit line and the order in one transaction."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, Engine, select
+
+from core.desk import queries
+from core.desk.operators import NEEDS, ROLES, Operator
+from core.errors import NotFound, Refused
+from core.meta.answers import TokenFacts
+from core.secret import Secret
+from core.services.policy import Policy
+from core.store import api_keys, apps, audit, cases, jobs, tokens
+from core.store.apps import App
+from core.store.database import reading, writing
+from core.store.schema import capi_job
+
+__all__ = [
+    "NEEDS",
+    "ROLES",
+    "Operator",
+    "add_api_key",
+    "add_app",
+    "cancel_job",
+    "order_refresh",
+    "order_refresh_all",
+    "order_refresh_due",
+    "order_retry",
+    "revoke_api_key",
+    "set_token",
+]
+
+
+def order_refresh(
+    engine: Engine, fingerprints: Sequence[str], *, by: Operator, reason: str | None = None, now: datetime
+) -> int:
+    """Have these tokens refreshed; the job's id. Refused when none is given or one is held by no app."""
+    by.must("refresh_tokens")
+    wanted = sorted(set(fingerprints))
+    if not wanted:
+        raise Refused("nothing is selected: choose at least one token")
+    with writing(engine) as conn:
+        unknown = set(wanted) - set(queries.held_fingerprints(conn, wanted))
+        if unknown:
+            raise Refused(f"{len(unknown)} of these tokens are held by no app any more: look again")
+        return _order(conn, "refresh_tokens", wanted, by=by, reason=reason, now=now)
+
+
+def order_refresh_due(
+    engine: Engine, *, by: Operator, reason: str | None = None, now: datetime, window: timedelta
+) -> int:
+    """Have every token refreshed that is broken, over or inside the window, and can be; Refused when none is."""
+    by.must("refresh_tokens")
+    with writing(engine) as conn:
+        due = queries.due_fingerprints(conn, now=now, window=window)
+        if not due:
+            raise Refused("no token is due for a refresh")
+        return _order(conn, "refresh_tokens", due, by=by, reason=reason, now=now)
+
+
+def order_refresh_all(engine: Engine, *, by: Operator, reason: str | None = None, now: datetime) -> int:
+    """Have every token in use refreshed; Refused when there is none."""
+    by.must("refresh_tokens")
+    with writing(engine) as conn:
+        held = queries.held_fingerprints(conn)
+        if not held:
+            raise Refused("no app holds a token")
+        return _order(conn, "refresh_tokens", held, by=by, reason=reason, now=now)
+
+
+def order_retry(
+    engine: Engine, event_ids: Sequence[int], *, by: Operator, reason: str | None = None, now: datetime
+) -> int:
+    """Have these events sent again; the job's id. Refused when none is given or no retry can help any of them."""
+    by.must("retry_events")
+    wanted = sorted(set(event_ids))
+    if not wanted:
+        raise Refused("nothing is selected: choose at least one event")
+    with writing(engine) as conn:
+        preview = queries.retry_preview(conn, wanted, now=now)
+        if preview.retried == 0:
+            why = "; ".join(f"{count}: {words}" for words, count in preview.skipped.items())
+            raise Refused(f"retrying helps none of these events ({why})")
+        return _order(conn, "retry_events", [str(id_) for id_ in wanted], by=by, reason=reason, now=now)
+
+
+def cancel_job(engine: Engine, job_id: int, *, by: Operator, reason: str | None = None, now: datetime) -> None:
+    """Stop a job; what is done stays done. NotFound; Conflict when it has ended already."""
+    by.must("cancel_job")
+    with writing(engine) as conn:
+        job = queries.job_progress(conn, job_id)
+        jobs.end(conn, job_id, now=now, state="cancelled")
+        _audit(conn, "cancel_job", f"job {job_id}", job.total - job.done, by=by, reason=reason, now=now)
+
+
+def set_token(
+    engine: Engine,
+    app_name: str,
+    token: Secret,
+    *,
+    by: Operator,
+    now: datetime,
+    policy: Policy,
+    expires_at: datetime | None = None,
+    verify: Callable[[Secret], TokenFacts] | None = None,
+    reason: str | None = None,
+) -> App:
+    """Store a token for an app (public `appId` or `App.id`); parked events go out by themselves afterwards.
+
+    `verify` (the Graph's debug_token) is asked first, outside the transaction: Refused when Meta calls the token
+    invalid, GraphError when it cannot say. Meta's word on the end goes before `expires_at`.
+    """
+    by.must("set_token")
+    with reading(engine) as conn:
+        app = apps.find(conn, app_name)
+    facts = verify(token) if verify else None
+    if facts is not None and not facts.is_valid:
+        raise Refused(f"Meta does not take this token ({facts.words or facts.failure}): nothing was stored")
+    ends = facts.expires_at if facts else expires_at
+    with writing(engine) as conn:
+        _store_token(conn, app, token, facts, ends, policy, now)
+        _audit(conn, "set_token", f"{app.public_id} {token.fingerprint}", 1, by=by, reason=reason, now=now)
+        return apps.get(conn, app.id)
+
+
+def add_app(
+    engine: Engine,
+    *,
+    name: str,
+    email: str,
+    shop_domain: str | None,
+    pixel_id: str | None,
+    by: Operator,
+    now: datetime,
+) -> App:
+    """A new app, its settings, and its user when the e-mail is new; Refused where the platform makes its own."""
+    by.must("add_app")
+    with writing(engine) as conn:
+        app = apps.add(conn, name=name, email=email, shop_domain=shop_domain, pixel_id=pixel_id)
+        _audit(conn, "add_app", app.public_id, 1, by=by, reason=None, now=now)
+        return app
+
+
+def add_api_key(engine: Engine, *, title: str, scope: str, by: Operator, now: datetime) -> str:
+    """A new API key in the clear, for its only showing; Refused for an unknown scope or an empty title."""
+    by.must("add_api_key")
+    if scope not in api_keys.SCOPES or not title.strip():
+        raise Refused(f"an API key needs a title and a scope out of: {', '.join(api_keys.SCOPES)}")
+    with writing(engine) as conn:
+        key = api_keys.add(conn, title=title, scope=scope, now=now)
+        _audit(conn, "add_api_key", f"{title} ({scope})", 1, by=by, reason=None, now=now)
+        return key
+
+
+def revoke_api_key(engine: Engine, title: str, *, by: Operator, now: datetime) -> None:
+    """End a key at once; NotFound."""
+    by.must("revoke_api_key")
+    with writing(engine) as conn:
+        api_keys.revoke(conn, title, now=now)
+        _audit(conn, "revoke_api_key", title, 1, by=by, reason=None, now=now)
+
+
+def _order(
+    conn: Connection, kind: str, subjects: Sequence[str], *, by: Operator, reason: str | None, now: datetime
+) -> int:
+    """The job's id; a second click on the same subjects finds the open job and writes nothing."""
+    digest = hashlib.sha256("\n".join(subjects).encode()).hexdigest()
+    key = f"{kind}:{digest}"
+    known = conn.scalar(select(capi_job.c.id).where(capi_job.c.dedupe_key == key))
+    if known is not None:
+        return int(known)
+    reason = (reason or "").strip() or None
+    job_id = jobs.order(conn, kind, subjects, dedupe_key=key, by=by.name, reason=reason, now=now)
+    if jobs.progress(conn, job_id).created_at == now:  # type: ignore[union-attr]
+        _audit(conn, kind, f"job {job_id}", len(subjects), by=by, reason=reason, now=now)
+    return job_id
+
+
+def _store_token(
+    conn: Connection,
+    app: App,
+    token: Secret,
+    facts: TokenFacts | None,
+    ends: datetime | None,
+    policy: Policy,
+    now: datetime,
+) -> None:
+    new = token.fingerprint
+    apps.write_token(conn, app.id, token, expires_at=ends)
+    due = policy.first_refresh(new, ends, now)
+    tokens.see(conn, new, user_id=app.user_id, now=now, next_refresh_at=due)
+    if facts is not None:
+        tokens.learn(conn, new, facts, now=now)
+        tokens.mend(conn, new, next_refresh_at=due)
+        cases.close(conn, new, now=now)
+    old = app.fingerprint
+    if old is not None and old != new and not apps.holders(conn, old):
+        cases.close(conn, old, now=now)
+        tokens.retire(conn, old)
+
+
+def _audit(
+    conn: Connection, action: str, subject: str, count: int, *, by: Operator, reason: str | None, now: datetime
+) -> None:
+    if action not in NEEDS:
+        raise NotFound(f"there is no order {action}")
+    audit.write(conn, by=by.name, action=action, subject=subject, count=count, reason=reason, now=now)

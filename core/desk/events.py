@@ -1,0 +1,277 @@
+"""What a person may see of events that did not arrive: the table page by page, grouped by cause, one in detail.
+
+Every page reads the partial index on (state, deadline_at, id) from one end; a filter looks through at most `BOUND`
+events of a state, and counts stop there too, so that the cost does not grow with history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    and_,
+    case,
+    func,
+    literal_column,
+    or_,
+    select,
+    tuple_,
+    union_all,
+)
+
+from core.store.database import chunks
+from core.store.platform_tables import app
+from core.store.schema import capi_app, capi_event, capi_pixel
+
+BOUND = 100_000
+STATES = ("parked", "dead", "due")
+_LOOKUPS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A way to look at failed events: which states, which deadlines, and from which end."""
+
+    states: tuple[str, ...]
+    still_in_time: bool = False
+    latest_first: bool = False
+
+
+VIEWS: dict[str, View] = {
+    "can be sent": View(STATES, still_in_time=True),
+    "waiting": View(("parked",)),
+    "retrying": View(("due",)),
+    "dead": View(("dead",), latest_first=True),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FailedEvent:
+    """One event that has not arrived. `state` is parked, dead, due, or sending; `failure` a word for `explain`."""
+
+    id: int
+    state: str
+    failure: str | None
+    app_id: str
+    app_name: str | None
+    shop: str | None
+    pixel_id: str
+    event_name: str
+    event_id: str
+    source: str
+    order_id: str | None
+    value: Decimal | None
+    currency: str | None
+    received_at: datetime
+    deadline_at: datetime
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Events that did not arrive for one reason; `money` by currency, of all of them together."""
+
+    state: str
+    failure: str | None
+    events: int
+    apps: int
+    oldest_at: datetime
+    first_deadline_at: datetime
+    money: dict[str, Decimal]
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPreview:
+    """What retrying these events would do: how many go out again, and why the others would not."""
+
+    retried: int
+    skipped: dict[str, int]
+
+
+def failed_events(
+    conn: Connection,
+    *,
+    now: datetime,
+    view: str = "can be sent",
+    failure: str | None = None,
+    search: str | None = None,
+    after: tuple[datetime, int] | None = None,
+    limit: int = 200,
+) -> list[FailedEvent]:
+    """Soonest deadline first (dead ones: latest first); the next page comes with `after` = the last row's
+    (deadline_at, id). KeyError for an unknown view."""
+    looked = VIEWS[view]
+    wanted = _filters(failure, search)
+    branches = [
+        select(_branch(looked, state, wanted, now=now, after=after, limit=limit).subquery()) for state in looked.states
+    ]
+    keys = union_all(*branches).subquery("keys")
+    rows = conn.execute(
+        _lines(now)
+        .join(keys, keys.c.id == capi_event.c.id)
+        .order_by(*_ordered(keys.c.deadline_at, keys.c.id, looked))
+        .limit(limit)
+    )
+    return [FailedEvent(**row._mapping) for row in rows]
+
+
+def failed_total(
+    conn: Connection, *, now: datetime, view: str, failure: str | None = None, search: str | None = None
+) -> int:
+    """How many `failed_events` would list in all; a count of BOUND or more means "at least"."""
+    looked = VIEWS[view]
+    wanted = _filters(failure, search)
+    total = 0
+    for state in looked.states:
+        base = _branch(looked, state, wanted, now=now, after=None, limit=BOUND)
+        total += conn.scalar(select(func.count()).select_from(base.subquery())) or 0
+    return total
+
+
+def causes(conn: Connection, *, now: datetime) -> list[Cause]:
+    """Failed events by reason, the most first; at most the BOUND most urgent of each state are looked at."""
+    found: list[Cause] = []
+    for state in STATES:
+        base = _first(state, VIEWS["dead"] if state == "dead" else VIEWS["waiting"], now, None).limit(BOUND).subquery()
+        own = base.c.failure.is_not(None) if state == "due" else literal_column("1") == literal_column("1")
+        money = _money(conn, base, own)
+        counted = (
+            select(
+                base.c.failure,
+                func.count(),
+                func.count(base.c.app_id.distinct()),
+                func.min(base.c.received_at),
+                func.min(base.c.deadline_at),
+            )
+            .where(own)
+            .group_by(base.c.failure)
+        )
+        for failure, events, apps, oldest, deadline in conn.execute(counted):
+            found.append(Cause(state, failure, events, apps, oldest, deadline, money.get(failure, {})))
+    return sorted(found, key=lambda cause: (-cause.events, cause.state))
+
+
+def retry_preview(conn: Connection, event_ids: Sequence[int], *, now: datetime) -> RetryPreview:
+    """Asked before a retry is ordered; the worker decides again for each event when its turn comes."""
+    skipped: dict[str, int] = {}
+    retried = 0
+    for found in _states_of(conn, event_ids):
+        reason = _hopeless(found, now)
+        if reason is None:
+            retried += 1
+        else:
+            skipped[reason] = skipped.get(reason, 0) + 1
+    missing = len(set(event_ids)) - retried - sum(skipped.values())
+    if missing:
+        skipped["not stored any more"] = missing
+    return RetryPreview(retried, skipped)
+
+
+def _states_of(conn: Connection, event_ids: Sequence[int]) -> list[Row[str, datetime]]:
+    e = capi_event.c
+    return [
+        row
+        for part in chunks(sorted(set(event_ids)), _LOOKUPS)
+        for row in conn.execute(select(e.state, e.deadline_at).where(e.id.in_(part)))
+    ]
+
+
+def _hopeless(event: Row[str, datetime], now: datetime) -> str | None:
+    if event.state == "parked":
+        return "waits for its token and goes out by itself once that is mended"
+    if event.state not in ("dead", "due"):
+        return f"is {event.state} already"
+    return "its deadline has passed" if event.deadline_at <= now else None
+
+
+def _branch(
+    looked: View,
+    state: str,
+    wanted: Sequence[Any],
+    *,
+    now: datetime,
+    after: tuple[datetime, int] | None,
+    limit: int,
+) -> Select[Any]:
+    """Keys of one state's events, from one end of its index. With filters, at most BOUND are looked through."""
+    base = _first(state, looked, now, after)
+    if state != "due" and not wanted:
+        return base.limit(limit)
+    near = base.limit(BOUND).subquery()
+    passed = [condition(near.c) for condition in wanted]
+    if state == "due":
+        passed.append(near.c.failure.is_not(None))
+    return select(near).where(*passed).order_by(*_ordered(near.c.deadline_at, near.c.id, looked)).limit(limit)
+
+
+def _first(state: str, looked: View, now: datetime, after: tuple[datetime, int] | None) -> Select[Any]:
+    e = capi_event.c
+    columns = (e.id, e.deadline_at, e.failure, e.app_id, e.order_id, e.event_id, e.pixel_id)
+    wanted = select(*columns, e.received_at, e.value, e.currency).where(in_state(state))
+    if looked.still_in_time:
+        wanted = wanted.where(e.deadline_at > now)
+    if after is not None:
+        key = tuple_(e.deadline_at, e.id)
+        there = tuple_(*after, types=[e.deadline_at.type, e.id.type])
+        wanted = wanted.where(key < there if looked.latest_first else key > there)
+    return wanted.order_by(*_ordered(e.deadline_at, e.id, looked))
+
+
+def _ordered(deadline: Any, id_: Any, looked: View) -> tuple[Any, Any]:
+    return (deadline.desc(), id_.desc()) if looked.latest_first else (deadline, id_)
+
+
+def in_state(state: str) -> ColumnElement[bool]:
+    """A state written into the SQL together with the partial index's own condition: SQLite uses such an index only
+    where that condition stands in the query word for word (https://www.sqlite.org/partialindex.html)."""
+    known = capi_event.c.state.in_([literal_column(f"'{word}'") for word in ("due", "parked", "dead")])
+    return and_(capi_event.c.state == literal_column(f"'{state}'"), known)
+
+
+def _filters(failure: str | None, search: str | None) -> list[Any]:
+    """Conditions to be put on a branch's columns."""
+    wanted: list[Any] = [lambda c: c.failure == failure] if failure else []
+    text = (search or "").strip()
+    if text:
+        names = (app.c.name, capi_app.c.shop_domain, app.c.appId)
+        mine = select(app.c.id).join(capi_app, capi_app.c.app_id == app.c.id, isouter=True)
+        apps = mine.where(or_(*(name.icontains(text, autoescape=True) for name in names)))
+        wanted.append(lambda c: or_(c.app_id.in_(apps), c.order_id == text, c.event_id == text, c.pixel_id == text))
+    return wanted
+
+
+def _lines(now: datetime) -> Select[Any]:
+    e = capi_event.c
+    sending = and_(e.state == "due", capi_pixel.c.lease_until > now)
+    plain = [e[name] for name in FailedEvent.__dataclass_fields__ if name in e and name != "state"]
+    return (
+        select(
+            *plain,
+            case((sending, "sending"), else_=e.state).label("state"),
+            app.c.name.label("app_name"),
+            capi_app.c.shop_domain.label("shop"),
+        )
+        .join(app, app.c.id == e.app_id, isouter=True)
+        .join(capi_app, capi_app.c.app_id == e.app_id, isouter=True)
+        .join(capi_pixel, capi_pixel.c.pixel_id == e.pixel_id, isouter=True)
+    )
+
+
+def _money(conn: Connection, base: Any, own: Any) -> dict[str | None, dict[str, Decimal]]:
+    summed = (
+        select(base.c.failure, base.c.currency, func.sum(base.c.value))
+        .where(own, base.c.value.is_not(None), base.c.currency.is_not(None))
+        .group_by(base.c.failure, base.c.currency)
+    )
+    money: dict[str | None, dict[str, Decimal]] = {}
+    for failure, currency, value in conn.execute(summed):
+        money.setdefault(failure, {})[currency] = Decimal(value).quantize(Decimal("0.01"))
+    return money

@@ -1,0 +1,215 @@
+"""What can be taken away: CSV as RFC 4180 has it, line by line, inert in a spreadsheet, never a token.
+
+https://www.rfc-editor.org/rfc/rfc4180 ; a cell that a spreadsheet would take for a formula gets a leading apostrophe
+(https://owasp.org/www-community/attacks/CSV_Injection).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from sqlalchemy import Connection
+
+from core.desk import queries
+from core.desk.explain import explain
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_QUOTED = re.compile(r'[",\r\n]')
+_PAGE = 1_000
+
+EXPIRY_COLUMNS = (
+    "shop",
+    "app",
+    "app id",
+    "pixel",
+    "user",
+    "health",
+    "platform status",
+    "expires at (UTC)",
+    "days left",
+    "last refresh (UTC)",
+    "outcome",
+    "waiting events",
+    "next step",
+)
+REFRESH_COLUMNS = (
+    "at (UTC)",
+    "shop",
+    "app",
+    "user",
+    "token",
+    "trigger",
+    "by",
+    "outcome",
+    "ended before (UTC)",
+    "ends now (UTC)",
+    "apps updated",
+    "code",
+    "subcode",
+    "Meta's words",
+    "trace id",
+    "milliseconds",
+)
+FAILED_COLUMNS = (
+    "event",
+    "event id",
+    "order",
+    "value",
+    "currency",
+    "shop",
+    "app",
+    "pixel",
+    "state",
+    "cause",
+    "what happened",
+    "what to do",
+    "received (UTC)",
+    "deadline (UTC)",
+    "attempts",
+)
+
+
+def expiry_report(
+    conn: Connection,
+    *,
+    now: datetime,
+    soon: timedelta,
+    window: timedelta,
+    search: str | None = None,
+    health: Sequence[str] | None = None,
+) -> Iterator[str]:
+    """CSV lines: every app (or those found) with the end of its token, most urgent first."""
+    rows = queries.token_health(conn, now=now, soon=soon, window=window, search=search, health=health)
+    cells = (
+        (
+            row.shop,
+            row.app_name,
+            row.public_id,
+            row.pixel_id,
+            row.email,
+            row.health,
+            row.platform,
+            row.expires_at,
+            None if row.days_left is None else round(row.days_left, 1),
+            row.last_refresh_at,
+            row.last_outcome,
+            row.waiting,
+            row.next_step,
+        )
+        for row in rows
+    )
+    return csv_lines(EXPIRY_COLUMNS, cells)
+
+
+def refresh_report(
+    conn: Connection,
+    *,
+    search: str | None = None,
+    outcomes: Sequence[str] | None = None,
+    triggers: Sequence[str] | None = None,
+    since: datetime | None = None,
+) -> Iterator[str]:
+    """CSV lines: the refresh history, newest first, read page by page."""
+
+    def rows() -> Iterator[Sequence[object]]:
+        before: int | None = None
+        while page := queries.refresh_history(
+            conn, search=search, outcomes=outcomes, triggers=triggers, since=since, before=before, limit=_PAGE
+        ):
+            yield from (_refresh_cells(row) for row in page)
+            before = page[-1].id
+
+    return csv_lines(REFRESH_COLUMNS, rows())
+
+
+def failed_report(
+    conn: Connection,
+    *,
+    now: datetime,
+    view: str = "can be sent",
+    failure: str | None = None,
+    search: str | None = None,
+) -> Iterator[str]:
+    """CSV lines: events that did not arrive, in the order of the page, read page by page."""
+
+    def rows() -> Iterator[Sequence[object]]:
+        after: tuple[datetime, int] | None = None
+        while page := queries.failed_events(
+            conn, now=now, view=view, failure=failure, search=search, after=after, limit=_PAGE
+        ):
+            yield from (_failed_cells(row) for row in page)
+            after = (page[-1].deadline_at, page[-1].id)
+
+    return csv_lines(FAILED_COLUMNS, rows())
+
+
+def csv_lines(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
+    """RFC 4180 lines, each with its CRLF, the header first."""
+    yield ",".join(map(_cell, columns)) + "\r\n"
+    for row in rows:
+        yield ",".join(map(_cell, row)) + "\r\n"
+
+
+def file_name(what: str, *, now: datetime, filters: Sequence[str | None] = ()) -> str:
+    """`expiry-report_2026-11-23T1200Z_EXPIRED.csv`: what, when, and by which filter."""
+    words = (re.sub(r"[^A-Za-z0-9.]+", "-", word).strip("-.")[:40] for word in filters if word)
+    parts = [what, now.strftime("%Y-%m-%dT%H%MZ"), *(word for word in words if word)]
+    return "_".join(parts) + ".csv"
+
+
+def _refresh_cells(row: queries.RefreshRow) -> Sequence[object]:
+    return (
+        row.started_at,
+        row.shop,
+        row.app_name,
+        row.email,
+        row.new_fingerprint or row.fingerprint,
+        row.trigger,
+        row.by,
+        row.outcome,
+        row.expires_before,
+        row.expires_after,
+        row.apps_updated,
+        row.code,
+        row.subcode,
+        row.words,
+        row.trace_id,
+        row.duration_ms,
+    )
+
+
+def _failed_cells(row: queries.FailedEvent) -> Sequence[object]:
+    said = explain(row.failure)
+    return (
+        row.event_name,
+        row.event_id,
+        row.order_id,
+        row.value,
+        row.currency,
+        row.shop,
+        row.app_name,
+        row.pixel_id,
+        row.state,
+        row.failure,
+        said.what,
+        said.do,
+        row.received_at,
+        row.deadline_at,
+        row.attempts,
+    )
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%d %H:%M:%S")
+    if isinstance(value, int | float | Decimal):
+        return str(value)
+    text = str(value)
+    if text.startswith(_FORMULA):
+        text = "'" + text
+    return '"' + text.replace('"', '""') + '"' if _QUOTED.search(text) else text

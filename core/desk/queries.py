@@ -1,0 +1,65 @@
+"""Everything a person may see: reads only, typed rows, never a secret. What is grouped here lives in its own module."""
+
+from __future__ import annotations
+
+from core.desk.detail import Attempt, EventDetail, event_detail
+from core.desk.events import (
+    BOUND,
+    VIEWS,
+    Cause,
+    FailedEvent,
+    RetryPreview,
+    causes,
+    failed_events,
+    failed_total,
+    retry_preview,
+)
+from core.desk.overview import Hour, Overview, hours, overview
+from core.desk.refreshes import RefreshRow, refresh_history, refreshes_per_day
+from core.desk.tokens import (
+    SORTS,
+    TokenRow,
+    due_fingerprints,
+    expiries_by_day,
+    health_counts,
+    held_fingerprints,
+    token_health,
+)
+from core.desk.work import JobItem, JobRow, WorkerRow, job_items, job_progress, jobs, open_jobs, workers
+
+__all__ = [
+    "BOUND",
+    "SORTS",
+    "VIEWS",
+    "Attempt",
+    "Cause",
+    "EventDetail",
+    "FailedEvent",
+    "Hour",
+    "JobItem",
+    "JobRow",
+    "Overview",
+    "RefreshRow",
+    "RetryPreview",
+    "TokenRow",
+    "WorkerRow",
+    "causes",
+    "due_fingerprints",
+    "event_detail",
+    "expiries_by_day",
+    "failed_events",
+    "failed_total",
+    "health_counts",
+    "held_fingerprints",
+    "hours",
+    "job_items",
+    "job_progress",
+    "jobs",
+    "open_jobs",
+    "overview",
+    "refresh_history",
+    "refreshes_per_day",
+    "retry_preview",
+    "token_health",
+    "workers",
+]

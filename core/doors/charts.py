@@ -1,0 +1,114 @@
+"""The console's charts: read without colour alone (patterns, labels), quiet, in the theme's own colours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import plotly.graph_objects as go
+
+from core.desk.frames import said
+from core.desk.queries import Hour
+from core.store.health import Health
+
+# health → (colour that stands on light and dark ground, pattern)
+HEALTH: dict[Health, tuple[str, str]] = {
+    Health.NEEDS_RECONNECT: ("#c0392b", "x"),
+    Health.EXPIRED: ("#e0662f", "/"),
+    Health.EXPIRING_SOON: ("#d9a017", "\\"),
+    Health.RENEWING: ("#3f82dc", "."),
+    Health.NO_EXPIRY: ("#8a94a3", "-"),
+    Health.VALID: ("#2f9568", ""),
+    Health.NEVER: ("#7b6fc9", "+"),
+}
+OUTCOMES: dict[str, tuple[str, str]] = {
+    "extended": ("#2f9568", ""),
+    "new_token_same_expiry": ("#6fb98f", "."),
+    "adopted": ("#3f82dc", "."),
+    "still_valid": ("#7b6fc9", "+"),
+    "not_extended": ("#8a94a3", "-"),
+    "unreachable": ("#d9a017", "\\"),
+    "refused": ("#e0662f", "/"),
+    "needs_reconnect": ("#c0392b", "x"),
+}
+# How Plotly behaves: no tool bar, no logo, no zoom by accident.
+PLAIN = {"displayModeBar": False, "displaylogo": False, "scrollZoom": False}
+_GREEN, _BLUE, _RED = "#2f9568", "#3f82dc", "#c0392b"
+
+
+def expiry_calendar(days: Sequence[tuple[int, Health, int]], *, start: datetime, count: int = 60) -> go.Figure:
+    """Apps whose token ends, by day from `start`, stacked by health."""
+    dates = [start + timedelta(days=day) for day in range(count)]
+    figure = go.Figure()
+    for health, (colour, pattern) in HEALTH.items():
+        found = {day: apps for day, word, apps in days if word is health}
+        if found:
+            heights = [found.get(day, 0) for day in range(count)]
+            figure.add_bar(x=dates, y=heights, name=str(health), marker=_marker(colour, pattern))
+    return _quiet(figure, "apps", span=(dates[0] - timedelta(hours=12), dates[-1] + timedelta(hours=12)))
+
+
+def health_bars(counts: dict[Health, int]) -> go.Figure:
+    """How many apps stand in each health; the number stands at each bar."""
+    words = list(reversed(Health))
+    figure = go.Figure()
+    figure.add_bar(
+        y=[str(word) for word in words],
+        x=[counts[word] for word in words],
+        orientation="h",
+        text=[f"{counts[word]:,}" for word in words],
+        textposition="outside",
+        cliponaxis=False,
+        marker={
+            "color": [HEALTH[word][0] for word in words],
+            "pattern": {"shape": [HEALTH[word][1] for word in words], "size": 6, "solidity": 0.25},
+        },
+    )
+    _quiet(figure, "")
+    figure.update_xaxes(visible=False, range=[0, max(1, *counts.values()) * 1.15])
+    figure.update_yaxes(showgrid=False)
+    return figure.update_layout(showlegend=False, hovermode=False, bargap=0.35)
+
+
+def deliveries(hours: Sequence[Hour], *, zone: datetime | None = None) -> go.Figure:
+    """Events per hour: delivered at once, delivered after a refresh, refused."""
+    tz = zone.tzinfo if zone else None
+    at = [hour.at.astimezone(tz) for hour in hours]
+    figure = go.Figure()
+    first = [hour.delivered - hour.after_refresh for hour in hours]
+    figure.add_bar(x=at, y=first, name="Delivered", marker=_marker(_GREEN, ""))
+    late = [hour.after_refresh for hour in hours]
+    figure.add_bar(x=at, y=late, name="Delivered after refresh", marker=_marker(_BLUE, "."))
+    figure.add_bar(x=at, y=[hour.refused for hour in hours], name="Refused (each try)", marker=_marker(_RED, "x"))
+    return _quiet(figure, "events")
+
+
+def refresh_outcomes(days: Sequence[tuple[datetime, str, int]]) -> go.Figure:
+    """Refreshes per day, stacked by what they came to."""
+    figure = go.Figure()
+    for outcome, (colour, pattern) in OUTCOMES.items():
+        found = [(day, count) for day, word, count in days if word == outcome]
+        if found:
+            x, y = zip(*found, strict=True)
+            figure.add_bar(x=list(x), y=list(y), name=said(outcome), marker=_marker(colour, pattern))
+    return _quiet(figure, "refreshes")
+
+
+def _marker(colour: str, pattern: str) -> dict[str, object]:
+    return {"color": colour, "pattern": {"shape": pattern, "size": 6, "solidity": 0.25}}
+
+
+def _quiet(figure: go.Figure, unit: str, *, span: tuple[datetime, datetime] | None = None) -> go.Figure:
+    figure.update_layout(
+        barmode="stack",
+        bargap=0.2,
+        height=220,
+        margin={"l": 8, "r": 8, "t": 8, "b": 8},
+        legend={"orientation": "h", "y": 1.12, "x": 0, "yanchor": "bottom"},
+        hovermode="x unified",
+        yaxis={"title": unit, "rangemode": "tozero", "tickformat": ",d", "fixedrange": True},
+        xaxis={"title": None, "fixedrange": True},
+    )
+    if span:
+        figure.update_xaxes(range=list(span))
+    return figure

@@ -1,0 +1,157 @@
+"""Commands about apps: add and list them, store their tokens, hand out API keys."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from core import clock
+from core.desk import commands
+from core.doors import wiring
+from core.doors.cli_shell import META_APP, AsJson, load, operator, say, show, show_json, store
+from core.errors import BadInput
+from core.secret import Secret
+from core.services.policy import Policy
+from core.store import api_keys, apps
+from core.store.apps import App
+from core.store.database import reading
+
+_LONGEST_TOKEN = 4096
+
+apps_group = typer.Typer(no_args_is_help=True, help="The apps whose events are sent.")
+token_group = typer.Typer(no_args_is_help=True, help="The access token of an app.")
+keys_group = typer.Typer(no_args_is_help=True, help="Keys for POST /api/refresh.")
+
+
+def add_to(root: typer.Typer) -> None:
+    root.add_typer(apps_group, name="app")
+    root.add_typer(token_group, name="token")
+    root.add_typer(keys_group, name="api-key")
+
+
+@apps_group.command("add")
+def add_app(
+    name: Annotated[str, typer.Option(help="What people call it.")],
+    user_email: Annotated[str, typer.Option(help="The merchant; made when new.")],
+    shop: Annotated[str | None, typer.Option(help="Its domain, such as tea.myshopify.com.")] = None,
+    pixel: Annotated[str | None, typer.Option(help="Id of Meta's dataset.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add an app, and its merchant when new; prints the public appId that storefronts send."""
+    _check_new(name, user_email, pixel)
+    with store() as (_, engine):
+        added = commands.add_app(
+            engine,
+            name=name.strip(),
+            email=user_email.strip(),
+            shop_domain=shop.strip() if shop else None,
+            pixel_id=pixel,
+            by=operator(),
+            now=clock.now(),
+        )
+    if as_json:
+        show_json(_about(added))
+    else:
+        say(added.public_id)
+
+
+def _check_new(name: str, email: str, pixel: str | None) -> None:
+    if not name.strip():
+        raise BadInput("--name: an app needs a name")
+    if "@" not in email.strip("@ "):
+        raise BadInput("--user-email: put the merchant's e-mail address there")
+    if pixel is not None and not (pixel.isascii() and pixel.isdigit()):
+        raise BadInput("--pixel: a pixel's id is a number, as Events Manager shows it")
+
+
+@apps_group.command("list")
+def list_apps(as_json: AsJson = False) -> None:
+    """All apps."""
+    with store() as (_, engine), reading(engine) as conn:
+        rows = [_about(one) for one in apps.every(conn)]
+    show(rows, as_json=as_json, empty="there is no app yet: `capi-console app add` makes one")
+
+
+def _about(one: App) -> dict[str, object]:
+    return {
+        "appId": one.public_id,
+        "name": one.name,
+        "user": one.email,
+        "shop": one.shop_domain,
+        "pixel": one.pixel_id,
+        "token": one.fingerprint,
+        "expires": one.expires_at,
+    }
+
+
+@token_group.command("set")
+def set_token(
+    app: Annotated[str, typer.Option(help="The app's public appId.")],
+    verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Ask Meta about the token first.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Store the token that comes in on standard input, for one app."""
+    if verify:
+        load(require=META_APP)
+    token = _from_input()
+    with store() as (settings, engine):
+        stored = commands.set_token(
+            engine,
+            app,
+            token,
+            by=operator(),
+            now=clock.now(),
+            policy=Policy.of(settings),
+            verify=wiring.make_graph(settings).debug_token if verify else None,
+        )
+    if as_json:
+        show_json(_about(stored))
+    else:
+        ends = f"ends {stored.expires_at:%Y-%m-%d %H:%M} UTC" if stored.expires_at else "no end known"
+        say(f"token {stored.fingerprint} stored for app {stored.public_id} ({ends})")
+
+
+def _from_input() -> Secret:
+    """The token; at a terminal it is asked for without being shown."""
+    typed = typer.prompt("Token", hide_input=True) if sys.stdin.isatty() else sys.stdin.read(_LONGEST_TOKEN + 1)
+    text = str(typed).strip()
+    if not text:
+        raise BadInput("no token came in on standard input")
+    if len(text) > _LONGEST_TOKEN or any(not "\x21" <= letter <= "\x7e" for letter in text):
+        raise BadInput("what came in on standard input is not a token: one line of letters and digits is expected")
+    return Secret(text)
+
+
+@keys_group.command("add")
+def add_key(
+    title: Annotated[str, typer.Option(help="Who will use it.")],
+    scope: Annotated[str, typer.Option(help=f"What it is good for: {', '.join(api_keys.SCOPES)}.")] = api_keys.SCOPES[
+        0
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Make a key. It is shown this once."""
+    with store() as (_, engine):
+        key = commands.add_api_key(engine, title=title, scope=scope, by=operator(), now=clock.now())
+    if as_json:
+        show_json({"title": title, "scope": scope, "key": key})
+    else:
+        say(key)
+
+
+@keys_group.command("list")
+def list_keys(as_json: AsJson = False) -> None:
+    """All keys, by title; the keys themselves are not stored."""
+    with store() as (_, engine), reading(engine) as conn:
+        rows = [dict(row._mapping) for row in api_keys.every(conn)]
+    show(rows, as_json=as_json, empty="there is no API key yet: `capi-console api-key add` makes one")
+
+
+@keys_group.command("revoke")
+def revoke_key(title: Annotated[str, typer.Argument(help="Title of the key.")]) -> None:
+    """End a key at once."""
+    with store() as (_, engine):
+        commands.revoke_api_key(engine, title, by=operator(), now=clock.now())
+    say(f"the key {title} is revoked")

@@ -1,0 +1,74 @@
+"""One thing in full, below its table. What others wrote is shown as plain text, never as Markdown."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from core.desk import frames, queries
+from core.desk.explain import explain
+from core.doors import console
+from core.errors import NotFound
+
+
+def event(event_id: int) -> None:
+    """What happened to one event, whose move it is, and what Meta said."""
+    with console.looking() as conn:
+        try:
+            seen = queries.event_detail(conn, event_id)
+        except NotFound:
+            st.info("This event is not stored any more.")
+            return
+    said = explain(seen.failure)
+    with st.container(border=True):
+        st.subheader(said.what)
+        st.caption(f"{said.whose}: {said.do}.")
+        left, right = st.columns(2, gap="large")
+        with left:
+            _line(seen)
+        with right:
+            _attempt(seen)
+        if seen.payload is not None:
+            with st.expander("What Meta would hear", icon=":material/data_object:"):
+                st.caption("Personal data is stored hashed only; addresses and browser ids are not shown.")
+                st.json(seen.payload)
+
+
+def _line(seen: queries.EventDetail) -> None:
+    worth = f", {seen.value:,.2f} {seen.currency or ''}" if seen.value is not None else ""
+    lines = [
+        f"Event       {seen.event_name}{worth}",
+        f"Event id    {seen.event_id}",
+        f"Order       {seen.order_id or '–'}",
+        f"Shop        {seen.shop or '–'} ({seen.app_name or 'deleted app'})",
+        f"Pixel       {seen.pixel_id}",
+        f"Came by     {seen.source}",
+        f"State       {seen.state}, {frames.said(seen.failure)}, {seen.attempts} tries",
+        f"Happened    {console.both(seen.event_time)}",
+        f"Received    {console.both(seen.received_at)}",
+        f"Lost at     {console.both(seen.deadline_at)}",
+    ]
+    if seen.waits_for is not None:
+        lines.append(f"Waits for   {seen.waits_for or 'a first token'}")
+    if seen.next_attempt_at is not None:
+        lines.append(f"Next try    {console.both(seen.next_attempt_at)}")
+    st.code("\n".join(lines), language=None)
+
+
+def _attempt(seen: queries.EventDetail) -> None:
+    attempt = seen.attempt
+    if attempt is None:
+        st.text("It was never sent to Meta.")
+        return
+    code = "/".join(str(number) for number in (attempt.code, attempt.subcode) if number is not None)
+    lines = [
+        f"Last sent   {console.both(attempt.at)}, with {attempt.events - 1} others, {attempt.duration_ms} ms",
+        f"Answer      HTTP {attempt.status or '–'}, code {code or '–'}",
+        f"Trace id    {attempt.trace_id or '–'}",
+        f"Token       {attempt.fingerprint}",
+        "",
+        attempt.words or "Meta said nothing.",
+    ]
+    st.code("\n".join(lines), language=None, wrap_lines=True)
+    if attempt.answer:
+        with st.expander("Meta's answer", icon=":material/description:"):
+            st.code(attempt.answer, language=None, wrap_lines=True)

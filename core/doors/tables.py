@@ -1,0 +1,150 @@
+"""How tables look: column widths, badges and moments on the reader's clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from core.desk.explain import OUTCOMES
+from core.desk.frames import said
+from core.doors import charts
+from core.doors.console import at, badges
+from core.store.health import Health
+
+_STATES = {
+    "parked": "#d9a017",
+    "due": "#3f82dc",
+    "sending": "#3f82dc",
+    "dead": "#c0392b",
+    "queued": "#8a94a3",
+    "running": "#3f82dc",
+    "done": "#2f9568",
+    "cancelled": "#8a94a3",
+    "alive": "#2f9568",
+    "silent": "#c0392b",
+    "stopped": "#8a94a3",
+}
+_ROW, _HEAD, _MOST = 30, 32, 620
+
+SORT_WORDS = {
+    "urgency": "Most urgent first",
+    "ends": "Ends soonest first",
+    "shop": "Shop",
+    "app": "App",
+    "user": "User",
+    "waiting": "Most waiting first",
+}
+
+
+def sort_choice(place: Any, sorts: Mapping[str, object]) -> str:
+    """The order of the token table, kept in the address."""
+    with place:
+        return st.selectbox(
+            "Order", list(sorts), key="sort", bind="query-params", format_func=SORT_WORDS.__getitem__, width=200
+        )
+
+
+def tokens(rows: int, *, alt: str) -> dict[str, Any]:
+    c = st.column_config
+    return _table(
+        rows,
+        alt,
+        {
+            "Shop": c.TextColumn(width=190),
+            "App": c.TextColumn(width=150),
+            "Health": badges("Health", {str(word): charts.HEALTH[word][0] for word in Health}),
+            "Ends": at("Ends"),
+            "Days left": c.NumberColumn(format="%.1f", width=80),
+            "Waiting": c.NumberColumn(format="localized", width=80, help="Events parked until this token is mended"),
+            "Last refresh": at("Last refresh", relative=True),
+            "Next step": c.TextColumn(width=300),
+            "Token": c.TextColumn(help="The token's fingerprint; the token itself is never shown"),
+            "Platform": c.TextColumn(help="What the platform's own monitoring query says"),
+        },
+    )
+
+
+def refreshes(rows: int, *, alt: str) -> dict[str, Any]:
+    c = st.column_config
+    colours = {said(word): charts.OUTCOMES[word][0] for word in OUTCOMES}
+    return _table(
+        rows,
+        alt,
+        {
+            "At": at("At"),
+            "Outcome": badges("Outcome", colours),
+            "Ended before": at("Ended before"),
+            "Ends now": at("Ends now"),
+            "Apps": c.NumberColumn(width=60, help="Apps that hold another token since"),
+            "Meta's words": c.TextColumn(width=260),
+        },
+    )
+
+
+def failed(rows: int, *, alt: str) -> dict[str, Any]:
+    c = st.column_config
+    return _table(
+        rows,
+        alt,
+        {
+            "State": badges("State", _STATES),
+            "Shop": c.TextColumn(width=190),
+            "Value": c.NumberColumn(format="%.2f", width=80),
+            "Currency": c.TextColumn(width=70),
+            "Lost at": at("Lost at", help="From then on Meta does not take it any more"),
+            "Received": at("Received"),
+            "Tries": c.NumberColumn(width=60),
+        },
+    )
+
+
+def causes(rows: int, *, alt: str) -> dict[str, Any]:
+    c = st.column_config
+    return _table(
+        rows,
+        alt,
+        {
+            "State": badges("State", _STATES),
+            "Events": c.TextColumn(width=80, alignment="right"),
+            "Apps": c.NumberColumn(width=60),
+            "Money": c.TextColumn(width=190),
+            "First lost at": at("First lost at"),
+            "Oldest": at("Oldest", relative=True),
+            "What to do": c.TextColumn(width=420),
+        },
+    )
+
+
+def jobs(rows: int, *, alt: str) -> dict[str, Any]:
+    c = st.column_config
+    return _table(
+        rows,
+        alt,
+        {
+            "Job": c.NumberColumn(format="%d", width=60),
+            "State": badges("State", _STATES),
+            "Progress": c.ProgressColumn(format="percent", min_value=0, max_value=1),
+            "Ordered": at("Ordered"),
+            "Ended": at("Ended"),
+        },
+    )
+
+
+def items(rows: int, *, alt: str) -> dict[str, Any]:
+    return _table(rows, alt, {"Words": st.column_config.TextColumn(width=500)})
+
+
+def workers(rows: int, *, alt: str) -> dict[str, Any]:
+    columns = {
+        "State": badges("State", _STATES),
+        "Heard of": at("Heard of", relative=True),
+        "Started": at("Started"),
+    }
+    return _table(rows, alt, columns)
+
+
+def _table(rows: int, alt: str, columns: dict[str, Any]) -> dict[str, Any]:
+    height = min(_MOST, _HEAD + _ROW * max(1, rows) + 4)
+    return {"column_config": columns, "row_height": _ROW, "height": height, "alt": alt}

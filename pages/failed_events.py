@@ -1,0 +1,72 @@
+"""What did not arrive, why, and can it still be sent?"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from core import clock
+from core.desk import commands, exports, frames, queries
+from core.doors import console, drawers, tables
+
+operator = console.operator()
+now = clock.now()
+st.title("Failed events")
+console.live_jobs()
+
+with console.looking() as conn:
+    causes = queries.causes(conn, now=now)
+if not causes:
+    st.info("Every event has arrived or is on its way. Nothing is to be done here.", icon=":material/check_circle:")
+    st.stop()
+st.header("By cause")
+st.dataframe(frames.causes(causes), hide_index=True, **tables.causes(len(causes), alt="Failed events by cause"))
+
+st.header("Events")
+words = sorted({cause.failure for cause in causes if cause.failure})
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    search = st.text_input(
+        "Search", key="q", bind="query-params", type="search", placeholder="Shop, app, order, event id or pixel"
+    )
+    failure = st.selectbox(
+        "Cause", ["", *words], key="cause", bind="query-params", format_func=lambda word: frames.said(word) or "Any"
+    )
+    view = st.segmented_control(
+        "Show", list(queries.VIEWS), default="can be sent", required=True, key="show", bind="query-params"
+    )
+filters = {"view": view or "can be sent", "failure": failure or None, "search": search}
+with console.looking() as conn:
+    total = queries.failed_total(conn, now=now, **filters)
+    rows = queries.failed_events(
+        conn, now=now, after=console.cursor("events", filters), limit=console.PAGE_ROWS + 1, **filters
+    )
+shown, more = rows[: console.PAGE_ROWS], len(rows) > console.PAGE_ROWS
+actions = st.container(horizontal=True, vertical_alignment="center")
+if not shown:
+    st.info("No event fits. Clear the search, choose another cause or another view.", icon=":material/search_off:")
+chosen = console.select_rows(
+    "events", frames.failed(shown), [row.id for row in shown], **tables.failed(len(shown), alt="Failed events")
+)
+console.pager("events", after=(shown[-1].deadline_at, shown[-1].id) if more else None)
+
+with actions:
+    may = operator.may("retry_events")
+    if st.button(f"Retry selected ({len(chosen)})", type="primary", disabled=not chosen or not may, key="retry"):
+        with console.looking() as conn:
+            preview = queries.retry_preview(conn, chosen, now=now)
+        console.confirm(
+            "Send the selected events again?",
+            [
+                f"{preview.retried:,} of {len(chosen):,} selected events go out again.",
+                *(f"{count:,} stay: {why}." for why, count in preview.skipped.items()),
+            ],
+            lambda why: commands.order_retry(console.engine(), chosen, by=operator, reason=why, now=clock.now()),
+            clears="events",
+        )
+    console.download(
+        "Failed events",
+        exports.file_name("failed-events", now=now, filters=[view, failure, search]),
+        lambda conn: exports.failed_report(conn, now=now, **filters),
+    )
+    st.caption(f"{frames.count(total)} events in this view")
+if len(chosen) == 1:
+    drawers.event(chosen[0])

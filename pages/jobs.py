@@ -1,0 +1,39 @@
+"""What was ordered, how far is it, what came of it?"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from core import clock
+from core.desk import commands, frames, queries
+from core.doors import console, tables
+
+operator = console.operator()
+st.title("Jobs")
+console.live_jobs()
+
+with console.looking() as conn:
+    rows = queries.jobs(conn, before=console.cursor("jobs", {}), limit=console.PAGE_ROWS + 1)
+if not rows:
+    st.info("Nothing was ordered yet. Refresh tokens or retry events, and follow them here.", icon=":material/info:")
+    st.stop()
+shown, more = rows[: console.PAGE_ROWS], len(rows) > console.PAGE_ROWS
+chosen = console.select_rows(
+    "jobs", frames.jobs(shown), [row.id for row in shown], mode="single-row", **tables.jobs(len(shown), alt="Jobs")
+)
+console.pager("jobs", after=shown[-1].id if more else None)
+for job in (row for row in shown if row.id in chosen):
+    with console.looking() as conn:
+        items = queries.job_items(conn, job.id)
+    st.header(f"Job {job.id}: {frames.said(job.kind).lower()}")
+    if job.is_open and st.button("Cancel this job", disabled=not operator.may("cancel_job"), icon=":material/cancel:"):
+        console.confirm(
+            "Cancel this job?",
+            [f"{job.done:,} of {job.total:,} are done and stay done; the rest is left as it is."],
+            lambda why, job=job: commands.cancel_job(
+                console.engine(), job.id, by=operator, reason=why, now=clock.now()
+            ),
+            done=f"Job {job.id} is cancelled",
+        )
+    st.dataframe(frames.items(items), hide_index=True, **tables.items(len(items), alt="Results of this job"))
+    st.caption(f"The first {len(items):,} of {job.total:,}")

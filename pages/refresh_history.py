@@ -1,0 +1,65 @@
+"""What was refreshed, by what, and what did it come to?"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import streamlit as st
+
+from core import clock
+from core.desk import exports, frames, queries
+from core.desk.explain import OUTCOMES, explain
+from core.doors import charts, console, tables
+
+operator = console.operator()
+now = clock.now()
+st.title("Refresh history")
+console.live_jobs()
+
+PERIODS = {"24 hours": 1, "7 days": 7, "30 days": 30, "400 days": 400}
+with st.container(horizontal=True, vertical_alignment="bottom"):
+    search = st.text_input(
+        "Search", key="q", bind="query-params", type="search", placeholder="Shop, app, e-mail, trace id or fingerprint"
+    )
+    period = st.segmented_control(
+        "Period", list(PERIODS), default="30 days", required=True, key="period", bind="query-params"
+    )
+outcomes = st.pills(
+    "Outcome", list(OUTCOMES), selection_mode="multi", key="outcome", bind="query-params", format_func=frames.said
+)
+since = now - timedelta(days=PERIODS[period or "30 days"])
+filters = {"search": search, "outcomes": outcomes, "since": since}
+with console.looking() as conn:
+    days = queries.refreshes_per_day(conn, since=since)
+    rows = queries.refresh_history(
+        conn, before=console.cursor("refreshes", filters), limit=console.PAGE_ROWS + 1, **filters
+    )
+
+if not days:
+    st.info("Nothing was refreshed in this time. Tokens are refreshed by themselves 30 days before their end.")
+    st.stop()
+st.plotly_chart(charts.refresh_outcomes(days), alt="Refreshes per day by outcome", config=charts.PLAIN)
+if not rows:
+    st.info("No refresh fits. Clear the search or choose another outcome.", icon=":material/search_off:")
+shown, more = rows[: console.PAGE_ROWS], len(rows) > console.PAGE_ROWS
+chosen = console.select_rows(
+    "refreshes",
+    frames.refreshes(shown),
+    [row.id for row in shown],
+    mode="single-row",
+    **tables.refreshes(len(shown), alt="Refreshes, newest first"),
+)
+with st.container(horizontal=True, vertical_alignment="center"):
+    console.pager("refreshes", after=shown[-1].id if more else None)
+    console.download(
+        "Refresh history",
+        exports.file_name("refresh-history", now=now, filters=[period, *(outcomes or []), search]),
+        lambda conn: exports.refresh_report(conn, **filters),
+    )
+for row in (row for row in shown if row.id in chosen):
+    with st.container(border=True):
+        said = explain(row.outcome)
+        st.subheader(f"{frames.said(row.outcome)}: {said.what}")
+        st.caption(f"{said.whose}. {said.do}. {console.both(row.started_at)}, {row.duration_ms:,} ms")
+        st.text(f"Meta: {row.words or 'said nothing'}")
+        st.text(f"Trace id {row.trace_id or 'none'}, token {row.fingerprint} → {row.new_fingerprint or 'kept'}")

@@ -1,0 +1,169 @@
+"""What the console says of events that did not arrive, on both databases."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from sqlalchemy import Engine, event, select, text
+
+from core.desk import queries
+from core.desk.detail import HIDDEN
+from core.errors import NotFound
+from core.store.database import reading, writing
+from core.store.schema import capi_event, capi_pixel
+from tests.desk.rows import MARK, seed
+
+SOON, WINDOW = timedelta(days=7), timedelta(days=30)
+
+
+@pytest.fixture
+def world(engine: Engine, now: datetime) -> Engine:
+    seed(engine, now=now, apps=72, events=600)
+    return engine
+
+
+def _count(engine: Engine, where: str) -> int:
+    with reading(engine) as conn:
+        return int(conn.scalar(text(f"SELECT count(*) FROM capi_event WHERE {where}")))
+
+
+@pytest.mark.parametrize(
+    ("view", "where"),
+    [
+        ("waiting", "state = 'parked'"),
+        ("dead", "state = 'dead'"),
+        ("retrying", "state = 'due' AND failure IS NOT NULL"),
+        ("can be sent", "state IN ('parked', 'dead') OR state = 'due' AND failure IS NOT NULL"),
+    ],
+)
+def test_each_view_pages_by_key_through_all_of_its_events(world: Engine, now: datetime, view: str, where: str) -> None:
+    seen: list[queries.FailedEvent] = []
+    with reading(world) as conn:
+        after = None
+        while page := queries.failed_events(conn, now=now, view=view, after=after, limit=17):
+            seen += page
+            after = (page[-1].deadline_at, page[-1].id)
+        total = queries.failed_total(conn, now=now, view=view)
+    assert len({row.id for row in seen}) == len(seen) == total == _count(world, where)
+    deadlines = [row.deadline_at for row in seen]
+    assert deadlines == sorted(deadlines, reverse=view == "dead")
+
+
+def test_filters_by_cause_and_by_what_people_search_for(world: Engine, now: datetime) -> None:
+    with reading(world) as conn:
+        rows = queries.failed_events(conn, now=now, view="dead", failure="permission")
+        assert rows
+        assert {row.failure for row in rows} == {"permission"}
+        wanted = next(row for row in queries.failed_events(conn, now=now, view="waiting") if row.order_id)
+        for words in (wanted.order_id, wanted.event_id):
+            found = queries.failed_events(conn, now=now, view="waiting", search=words)
+            assert [row.id for row in found] == [wanted.id]
+        of_shop = queries.failed_events(conn, now=now, view="waiting", search=wanted.shop)
+    assert {row.app_id for row in of_shop} == {wanted.app_id}
+
+
+def test_an_event_whose_pixel_is_leased_is_sending(world: Engine, now: datetime) -> None:
+    with writing(world) as conn:
+        due = conn.execute(select(capi_event).where(text("state = 'due' AND failure IS NOT NULL"))).first()
+        assert due is not None
+        conn.execute(capi_pixel.insert().values(pixel_id=due.pixel_id, lease_until=now + timedelta(seconds=30)))
+    with reading(world) as conn:
+        states = {row.id: row.state for row in queries.failed_events(conn, now=now, view="retrying")}
+    assert states[due.id] == "sending"
+
+
+def test_causes_add_up_to_the_events_and_their_money(world: Engine, now: datetime) -> None:
+    with reading(world) as conn:
+        found = queries.causes(conn, now=now)
+    assert sum(cause.events for cause in found if cause.state == "parked") == _count(world, "state = 'parked'")
+    assert sum(cause.events for cause in found if cause.state == "dead") == _count(world, "state = 'dead'")
+    with reading(world) as conn:
+        wanted = select(text("sum(value)")).select_from(capi_event).where(text("state = 'parked' AND currency = 'USD'"))
+        total = Decimal(str(conn.scalar(wanted) or 0)).quantize(Decimal("0.01"))
+    assert sum(cause.money.get("USD", Decimal(0)) for cause in found if cause.state == "parked") == total
+
+
+def test_detail_shows_people_hashed_or_not_at_all(world: Engine, now: datetime) -> None:
+    with reading(world) as conn:
+        event_id = queries.failed_events(conn, now=now, view="dead")[0].id
+        detail = queries.event_detail(conn, event_id)
+    assert detail.payload is not None
+    assert len(detail.payload["user_data"]["em"][0]) == 64
+    assert detail.payload["user_data"]["client_ip_address"] == HIDDEN
+    assert "203.0.113.7" not in repr(detail)
+    assert MARK not in repr(detail)
+    assert detail.attempt is not None
+    assert detail.attempt.trace_id
+
+
+def test_detail_of_nothing(engine: Engine) -> None:
+    with reading(engine) as conn, pytest.raises(NotFound):
+        queries.event_detail(conn, 5)
+
+
+def test_the_preview_of_a_retry_says_why_some_stay(world: Engine, now: datetime) -> None:
+    with reading(world) as conn:
+        dead = [row.id for row in queries.failed_events(conn, now=now, view="dead")][:3]
+        waiting = [row.id for row in queries.failed_events(conn, now=now, view="waiting")][:2]
+        preview = queries.retry_preview(conn, [*dead, *waiting, 12345], now=now)
+        late = queries.retry_preview(conn, dead, now=now + timedelta(days=30))
+    assert preview.retried == 3
+    assert sum(preview.skipped.values()) == 3
+    assert late.retried == 0
+    assert late.skipped == {"its deadline has passed": 3}
+
+
+def test_the_overview_counts_what_waits(world: Engine, now: datetime) -> None:
+    with reading(world) as conn:
+        seen = queries.overview(conn, now=now, soon=SOON, window=WINDOW)
+    assert seen.waiting == _count(world, "state = 'parked'")
+    assert seen.dead == _count(world, "state = 'dead'")
+    assert seen.tokens == seen.broken_tokens > 0
+    assert seen.first_deadline_at is not None
+    assert sum(seen.money.values()) > 0
+    assert seen.delivered == _count(world, "state = 'delivered' AND delivered_at >= '2026-11-22 13:00:00+00'")
+    assert 0 < seen.after_refresh < seen.delivered
+    assert len(seen.hours) == 24
+    assert seen.alive == 1
+
+
+def test_an_empty_database_has_an_overview(engine: Engine, now: datetime) -> None:
+    with reading(engine) as conn:
+        seen = queries.overview(conn, now=now, soon=SOON, window=WINDOW)
+    assert (seen.waiting, seen.delivered, seen.alive, seen.first_deadline_at) == (0, 0, 0, None)
+
+
+def test_pages_never_read_the_whole_ledger(sqlite_engine: Engine, now: datetime) -> None:
+    seed(sqlite_engine, now=now, apps=30, events=300)
+    plans: list[str] = []
+
+    def explain(conn: object, cursor: object, statement: str, parameters: object, *_: object) -> None:
+        if "capi_event" in statement and statement.lstrip().startswith("SELECT"):
+            connection = cursor.connection.cursor()  # type: ignore[attr-defined]
+            plans.extend(row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters))
+
+    event.listen(sqlite_engine, "before_cursor_execute", explain)
+    with reading(sqlite_engine) as conn:
+        for view in queries.VIEWS:
+            queries.failed_events(conn, now=now, view=view)
+            queries.failed_events(conn, now=now, view=view, failure="permission", after=(now, 1))
+        queries.causes(conn, now=now)
+        queries.overview(conn, now=now, soon=SOON, window=WINDOW)
+    assert plans
+    assert [line for line in plans if line == "SCAN capi_event"] == []
+
+
+def test_refresh_history_pages_and_filters(world: Engine, now: datetime) -> None:
+    with reading(world) as conn:
+        whole = queries.refresh_history(conn)
+        first = queries.refresh_history(conn, limit=10)
+        rest = queries.refresh_history(conn, before=first[-1].id)
+        lost = queries.refresh_history(conn, outcomes=["needs_reconnect"])
+        owner = queries.refresh_history(conn, search="owner3@")
+        per_day = queries.refreshes_per_day(conn, since=now - timedelta(days=30))
+    assert [*first, *rest] == whole
+    assert {row.outcome for row in lost} == {"needs_reconnect"}
+    assert {row.email for row in owner} == {"owner3@dune.example"}
+    assert sum(count for _, _, count in per_day) == len(whole)
