@@ -6,12 +6,16 @@ import streamlit as st
 
 from core import clock
 from core.desk import commands, exports, frames, queries
-from core.doors import console, drawers, tables
+from core.doors import console
+from core.doors import console_drawers as drawers
+from core.doors import console_orders as orders
+from core.doors import console_rows as paging
+from core.doors import console_tables as tables
 
 operator = console.operator()
 now = clock.now()
 st.title("Failed events")
-console.live_jobs()
+orders.live_jobs()
 
 with console.looking() as conn:
     causes = queries.causes(conn, now=now)
@@ -37,23 +41,23 @@ filters = {"view": view or "can be sent", "failure": failure or None, "search": 
 with console.looking() as conn:
     total = queries.failed_total(conn, now=now, **filters)
     rows = queries.failed_events(
-        conn, now=now, after=console.cursor("events", filters), limit=console.PAGE_ROWS + 1, **filters
+        conn, now=now, after=paging.cursor("events", filters), limit=paging.PAGE_ROWS + 1, **filters
     )
-shown, more = rows[: console.PAGE_ROWS], len(rows) > console.PAGE_ROWS
+shown, more = rows[: paging.PAGE_ROWS], len(rows) > paging.PAGE_ROWS
 actions = st.container(horizontal=True, vertical_alignment="center")
 if not shown:
     st.info("No event fits. Clear the search, choose another cause or another view.", icon=":material/search_off:")
-chosen = console.select_rows(
+chosen = paging.select_rows(
     "events", frames.failed(shown), [row.id for row in shown], **tables.failed(len(shown), alt="Failed events")
 )
-console.pager("events", after=(shown[-1].deadline_at, shown[-1].id) if more else None)
+paging.pager("events", after=(shown[-1].deadline_at, shown[-1].id) if more else None)
 
 with actions:
     may = operator.may("retry_events")
     if st.button(f"Retry selected ({len(chosen)})", type="primary", disabled=not chosen or not may, key="retry"):
         with console.looking() as conn:
             preview = queries.retry_preview(conn, chosen, now=now)
-        console.confirm(
+        orders.confirm(
             "Send the selected events again?",
             [
                 f"{preview.retried:,} of {len(chosen):,} selected events go out again.",
@@ -62,7 +66,7 @@ with actions:
             lambda why: commands.order_retry(console.engine(), chosen, by=operator, reason=why, now=clock.now()),
             clears="events",
         )
-    console.download(
+    paging.download(
         "Failed events",
         exports.file_name("failed-events", now=now, filters=[view, failure, search]),
         lambda conn: exports.failed_report(conn, now=now, **filters),

@@ -6,28 +6,31 @@ import streamlit as st
 
 from core import clock
 from core.desk import commands, frames, queries
-from core.doors import console, tables
+from core.doors import console
+from core.doors import console_orders as orders
+from core.doors import console_rows as paging
+from core.doors import console_tables as tables
 
 operator = console.operator()
 st.title("Jobs")
-console.live_jobs()
+orders.live_jobs()
 
 with console.looking() as conn:
-    rows = queries.jobs(conn, before=console.cursor("jobs", {}), limit=console.PAGE_ROWS + 1)
+    rows = queries.jobs(conn, before=paging.cursor("jobs", {}), limit=paging.PAGE_ROWS + 1)
 if not rows:
     st.info("Nothing was ordered yet. Refresh tokens or retry events, and follow them here.", icon=":material/info:")
     st.stop()
-shown, more = rows[: console.PAGE_ROWS], len(rows) > console.PAGE_ROWS
-chosen = console.select_rows(
+shown, more = rows[: paging.PAGE_ROWS], len(rows) > paging.PAGE_ROWS
+chosen = paging.select_rows(
     "jobs", frames.jobs(shown), [row.id for row in shown], mode="single-row", **tables.jobs(len(shown), alt="Jobs")
 )
-console.pager("jobs", after=shown[-1].id if more else None)
+paging.pager("jobs", after=shown[-1].id if more else None)
 for job in (row for row in shown if row.id in chosen):
     with console.looking() as conn:
         items = queries.job_items(conn, job.id)
     st.header(f"Job {job.id}: {frames.said(job.kind).lower()}")
     if job.is_open and st.button("Cancel this job", disabled=not operator.may("cancel_job"), icon=":material/cancel:"):
-        console.confirm(
+        orders.confirm(
             "Cancel this job?",
             [f"{job.done:,} of {job.total:,} are done and stay done; the rest is left as it is."],
             lambda why, job=job: commands.cancel_job(

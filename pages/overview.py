@@ -6,11 +6,13 @@ import streamlit as st
 
 from core import clock
 from core.desk import frames, queries
-from core.doors import charts, console, tables
+from core.doors import charts, console
+from core.doors import console_orders as orders
+from core.doors import console_tables as tables
 
 operator = console.operator()
 st.title("Overview")
-console.live_jobs()
+orders.live_jobs()
 
 
 @st.fragment(run_every=10)
@@ -27,9 +29,8 @@ def watch() -> None:
         st.page_link(console.page("tokens"), label="See every token", icon=":material/arrow_forward:")
     with right:
         st.header("Deliveries, last 24 hours")
-        st.plotly_chart(
-            charts.deliveries(seen.hours, zone=console.local(now)), alt="Events per hour", config=charts.PLAIN
-        )
+        figure = charts.deliveries(seen.hours, zone=console.local(now))
+        st.plotly_chart(figure, alt="Events per hour", config=charts.PLAIN)
     machinery(seen)
 
 
@@ -46,31 +47,25 @@ def rescue(seen: queries.Overview) -> None:
         st.subheader(
             f"{frames.count(seen.waiting)} events wait behind {seen.tokens:,} tokens; the first is lost in {left}"
         )
-        st.caption(
-            (f"{worth} of purchases are among them. " if worth else "")
-            + f"Meta takes an event for seven days: the first ends {console.both(seen.first_deadline_at)}."
-        )
+        ends = f"Meta takes an event for seven days: the first ends {console.both(seen.first_deadline_at)}."
+        st.caption(f"{worth} of purchases are among them. {ends}" if worth else ends)
         with st.container(horizontal=True):
-            broken = {"health": ["Needs reconnect", "EXPIRED"]}
-            st.page_link(
-                console.page("tokens"), label="Work through these tokens", icon=":material/key:", query_params=broken
-            )
+            work, broken = console.page("tokens"), {"health": ["Needs reconnect", "EXPIRED"]}
+            st.page_link(work, label="Work through these tokens", icon=":material/key:", query_params=broken)
             st.page_link(console.page("failed-events"), label="See the events", icon=":material/outbox:")
 
 
 def deliveries(seen: queries.Overview) -> None:
-    hours = seen.hours
-    oldest = console.span(clock.now() - seen.oldest_due_at) if seen.oldest_due_at else None
+    past = [(hour.delivered, hour.after_refresh, hour.refused) for hour in seen.hours]
+    sent, late, refused = (list(series) for series in zip(*past, strict=True))
+    oldest = f"oldest {console.span(clock.now() - seen.oldest_due_at)}" if seen.oldest_due_at else None
+    look = {"border": True, "height": "stretch"}
     with st.grid(5):
-        tile("Delivered, 24 h", f"{seen.delivered:,}", chart=[h.delivered for h in hours])
-        tile("After a refresh, 24 h", f"{seen.after_refresh:,}", chart=[h.after_refresh for h in hours])
-        tile("Refused, 24 h", f"{seen.refused:,}", chart=[h.refused for h in hours], help="Each try counts")
-        tile("Due now", frames.count(seen.due), note=f"oldest {oldest}" if oldest else "nothing is due")
-        tile("Dead", frames.count(seen.dead), note="see Failed events" if seen.dead else "none")
-
-
-def tile(label: str, value: str, *, chart: list[int] | None = None, note: str = "", help: str | None = None) -> None:
-    st.metric(label, value, border=True, height="stretch", chart_data=chart, delta_description=note or None, help=help)
+        st.metric("Delivered, 24 h", f"{seen.delivered:,}", chart_data=sent, **look)
+        st.metric("After a refresh, 24 h", f"{seen.after_refresh:,}", chart_data=late, **look)
+        st.metric("Refused, each try, 24 h", f"{seen.refused:,}", chart_data=refused, **look)
+        st.metric("Due now", frames.count(seen.due), delta_description=oldest, **look)
+        st.metric("Dead", frames.count(seen.dead), delta_description="see Failed events" if seen.dead else None, **look)
 
 
 def machinery(seen: queries.Overview) -> None:

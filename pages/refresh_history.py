@@ -9,12 +9,15 @@ import streamlit as st
 from core import clock
 from core.desk import exports, frames, queries
 from core.desk.explain import OUTCOMES, explain
-from core.doors import charts, console, tables
+from core.doors import charts, console
+from core.doors import console_orders as orders
+from core.doors import console_rows as paging
+from core.doors import console_tables as tables
 
 operator = console.operator()
 now = clock.now()
 st.title("Refresh history")
-console.live_jobs()
+orders.live_jobs()
 
 PERIODS = {"24 hours": 1, "7 days": 7, "30 days": 30, "400 days": 400}
 with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -32,7 +35,7 @@ filters = {"search": search, "outcomes": outcomes, "since": since}
 with console.looking() as conn:
     days = queries.refreshes_per_day(conn, since=since)
     rows = queries.refresh_history(
-        conn, before=console.cursor("refreshes", filters), limit=console.PAGE_ROWS + 1, **filters
+        conn, before=paging.cursor("refreshes", filters), limit=paging.PAGE_ROWS + 1, **filters
     )
 
 if not days:
@@ -41,8 +44,8 @@ if not days:
 st.plotly_chart(charts.refresh_outcomes(days), alt="Refreshes per day by outcome", config=charts.PLAIN)
 if not rows:
     st.info("No refresh fits. Clear the search or choose another outcome.", icon=":material/search_off:")
-shown, more = rows[: console.PAGE_ROWS], len(rows) > console.PAGE_ROWS
-chosen = console.select_rows(
+shown, more = rows[: paging.PAGE_ROWS], len(rows) > paging.PAGE_ROWS
+chosen = paging.select_rows(
     "refreshes",
     frames.refreshes(shown),
     [row.id for row in shown],
@@ -50,8 +53,8 @@ chosen = console.select_rows(
     **tables.refreshes(len(shown), alt="Refreshes, newest first"),
 )
 with st.container(horizontal=True, vertical_alignment="center"):
-    console.pager("refreshes", after=shown[-1].id if more else None)
-    console.download(
+    paging.pager("refreshes", after=shown[-1].id if more else None)
+    paging.download(
         "Refresh history",
         exports.file_name("refresh-history", now=now, filters=[period, *(outcomes or []), search]),
         lambda conn: exports.refresh_report(conn, **filters),

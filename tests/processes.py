@@ -45,7 +45,7 @@ class Process:
         self.log = log
         with log.open("ab") as out:
             self.popen = subprocess.Popen(
-                [sys.executable, "/tmp/w/wk.py"], env=env, stdout=out, stderr=out, cwd=log.parent
+                [sys.executable, "-m", "core.doors.cli", *command], env=env, stdout=out, stderr=out, cwd=log.parent
             )
 
     @property

@@ -86,9 +86,7 @@ class World:
 
     def deliver(self, app: App, *, by: str = "worker-1") -> list[str]:
         service = self.service(by)
-        return deliver(
-            self.engine, service.graph, app.pixel_id or "", policy=service.policy, by=by, clock=self.clock
-        )
+        return deliver(self.engine, service.graph, app.pixel_id or "", policy=service.policy, by=by, clock=self.clock)
 
     def state_of(self, event_id: str) -> str:
         return str(self.event(event_id).state)

@@ -131,20 +131,7 @@ def causes(rows: Sequence[Cause]) -> pd.DataFrame:
 
 def jobs(rows: Sequence[JobRow]) -> pd.DataFrame:
     return _frame(
-        (
-            "Job",
-            "What",
-            "State",
-            "Progress",
-            "Of",
-            "Went well",
-            "Failed",
-            "Skipped",
-            "By",
-            "Reason",
-            "Ordered",
-            "Ended",
-        ),
+        "Job, What, State, Progress, Of, Went well, Failed, Skipped, By, Reason, Ordered, Ended",
         (
             (
                 row.id,

@@ -33,6 +33,7 @@ OUTCOMES: dict[str, tuple[str, str]] = {
 }
 # How Plotly behaves: no tool bar, no logo, no zoom by accident.
 PLAIN = {"displayModeBar": False, "displaylogo": False, "scrollZoom": False}
+_PATTERN = {"size": 6, "solidity": 0.22, "fillmode": "overlay", "fgcolor": "rgba(255,255,255,0.75)"}
 _GREEN, _BLUE, _RED = "#2f9568", "#3f82dc", "#c0392b"
 
 
@@ -61,7 +62,7 @@ def health_bars(counts: dict[Health, int]) -> go.Figure:
         cliponaxis=False,
         marker={
             "color": [HEALTH[word][0] for word in words],
-            "pattern": {"shape": [HEALTH[word][1] for word in words], "size": 6, "solidity": 0.25},
+            "pattern": {"shape": [HEALTH[word][1] for word in words], **_PATTERN},
         },
     )
     _quiet(figure, "")
@@ -95,7 +96,7 @@ def refresh_outcomes(days: Sequence[tuple[datetime, str, int]]) -> go.Figure:
 
 
 def _marker(colour: str, pattern: str) -> dict[str, object]:
-    return {"color": colour, "pattern": {"shape": pattern, "size": 6, "solidity": 0.25}}
+    return {"color": colour, "pattern": {"shape": pattern, **_PATTERN}}
 
 
 def _quiet(figure: go.Figure, unit: str, *, span: tuple[datetime, datetime] | None = None) -> go.Figure:

@@ -7,6 +7,7 @@ import logging
 from typing import Annotated
 
 import typer
+from sqlalchemy.engine import make_url
 
 from core import __version__, logs
 from core import settings as house_settings
@@ -147,7 +148,8 @@ def settings_(as_json: AsJson = False) -> None:
 def _shown(settings: Settings, field: str) -> str:
     value = getattr(settings, field)
     if field == "database_url":
-        return database.parse(value).render_as_string(hide_password=True)
+        database.parse(value)
+        return make_url(value).render_as_string(hide_password=True)
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
     if value is None:

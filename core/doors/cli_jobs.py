@@ -34,7 +34,8 @@ def wait_for(engine: Engine, job_id: int, *, what: str, as_json: bool) -> None:
 
 def _watch(engine: Engine, job_id: int, what: str) -> JobRow:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what)
 
         def show(job: JobRow) -> None:

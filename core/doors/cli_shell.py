@@ -33,13 +33,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")
 META_APP = ("facebook_app_id", "facebook_app_secret")
 
 WRONG_SETUP, NOT_DONE = 2, 1
-_WIDE = 240
+_WIDE = 4_000
 
 
 class Shell(TyperGroup):
     """Turns every error of the house into one line on standard error: 2 for the setup, 1 for the rest."""
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
@@ -130,11 +130,16 @@ def _print_table(rows: Sequence[Mapping[str, object]]) -> None:
     Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False).print(table)
 
 
+def _money(value: Decimal) -> str:
+    """At least two decimals, and no zeros beyond that."""
+    return f"{value:.2f}" if value == round(value, 2) else f"{value:f}"
+
+
 def cell(value: object) -> str:
     """One value for a terminal: moments in UTC to the minute, and nothing that could steer the terminal."""
     if value is None:
         return ""
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%d %H:%M")
-    text = f"{value:f}" if isinstance(value, Decimal) else str(value)
+    text = _money(value) if isinstance(value, Decimal) else str(value)
     return "".join(letter if letter.isprintable() else "�" for letter in text)

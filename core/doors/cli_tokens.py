@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +15,6 @@ from core.doors.cli_shell import META_APP, NOT_DONE, AsJson, complain, operator,
 from core.errors import BadInput, Refused
 from core.services.policy import Policy
 from core.services.refresh import Refreshed, TokenRefreshService
-from core.settings import Settings
 from core.store import apps
 from core.store.database import reading
 from core.store.health import Health
@@ -38,7 +36,10 @@ def tokens(
     """The health of every app's token, most urgent first."""
     _check_health(health)
     with store() as (settings, engine), reading(engine) as conn:
-        found = queries.token_health(conn, now=clock.now(), **_horizon(settings), search=search, health=health)
+        policy = Policy.of(settings)
+        found = queries.token_health(
+            conn, now=clock.now(), soon=policy.soon, window=policy.window, search=search, health=health
+        )
     rows: list[dict[str, object]] = [
         {
             "appId": row.public_id,
@@ -61,11 +62,6 @@ def _check_health(words: list[str] | None) -> None:
     unknown = set(words or ()) - {str(word) for word in Health}
     if unknown:
         raise BadInput(f"--health: {min(unknown)!r} is none of: {', '.join(Health)}")
-
-
-def _horizon(settings: Settings) -> dict[str, timedelta]:
-    policy = Policy.of(settings)
-    return {"soon": policy.soon, "window": policy.window}
 
 
 def refresh(
@@ -133,8 +129,9 @@ def export_expiry(
     """Every app with the end of its token, most urgent first, as CSV."""
     _check_health(health)
     with store() as (settings, engine), reading(engine) as conn:
+        policy = Policy.of(settings)
         report = exports.expiry_report(
-            conn, now=clock.now(), **_horizon(settings), search=search, health=[Health(word) for word in health or ()]
+            conn, now=clock.now(), soon=policy.soon, window=policy.window, search=search, health=health
         )
         if str(out) == "-":
             typer.echo("".join(report), nl=False)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import streamlit as st
 
 from core.doors import console
+from core.doors.console_server import ROOT
 
 
 def render() -> None:
@@ -17,8 +18,8 @@ def render() -> None:
     page.run()
 
 
-def _page(entry: console.Entry) -> st.Page:  # type: ignore[valid-type]
-    path = console.ROOT / "pages" / entry.file
+def _page(entry: console.Entry) -> st.Page:
+    path = ROOT / "pages" / entry.file
     return st.Page(path, title=entry.title, icon=entry.icon, url_path=entry.url_path, default=entry.url_path == "")
 
 

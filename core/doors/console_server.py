@@ -7,6 +7,7 @@ algorithm (https://github.com/Kludex/uvicorn/issues/3149), and it reads its sett
 from __future__ import annotations
 
 import errno
+import logging
 import socket
 import tomllib
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from core import logs
 from core.errors import SettingsError
 from core.settings import Settings, is_loopback
+
+log = logging.getLogger("console")
 
 ROOT = Path(__file__).parents[2]
 MAIN = Path(__file__).with_name("console_main.py")
@@ -85,8 +88,16 @@ def serve(settings: Settings) -> None:
         config.set_option(name, value)
     app = st.App(MAIN, middleware=MIDDLEWARE)
     logs.adopt_foreign_handlers()
+    hush()
+    log.info("console serves", extra={"url": settings.console_url})
     with sock:
         uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, server_header=False)).run(sockets=[sock])
+
+
+def hush() -> None:
+    """No line for each request and each browser tab that comes and goes."""
+    for name in ("uvicorn.access", "uvicorn.error"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -82,13 +82,14 @@ _AHEAD: Final = timedelta(seconds=60)
 
 # Customer data that Meta calls too weak, alone or together with the rest of its line (2804050).
 # https://developers.facebook.com/docs/marketing-api/conversions-api/best-practices
-_NAMES_THE_CUSTOMER: Final = frozenset({"em", "ph", "external_id", "fbc", "fbp"})
 _WEAK: Final = (
     frozenset({"ct", "country", "st", "zp", "ge", "client_user_agent"}),
     frozenset({"db", "client_user_agent"}),
     frozenset({"fn", "ge"}),
     frozenset({"ln", "ge"}),
 )
+# What alone is enough to find a customer.
+_NAMES_THE_CUSTOMER: Final = frozenset({"em", "ph", "external_id", "fbc", "fbp"})
 _HASHED_KEYS: Final = ("em", "ph", "fn", "ln", "ge", "db", "ct", "st", "zp", "country")
 _HASH: Final = re.compile(r"(?:[0-9a-f]{64}|[0-9a-f]{32})(?:\.\w{1,8})?")
 _CURRENCIES: Final = frozenset(currency.code for currency in Currency)

@@ -18,7 +18,7 @@ class Owner:
     health: Health
     shops: tuple[tuple[str, str, str], ...]
     days: float | None = None
-    # How Meta sees it: same_expiry (does not extend), over (its end has passed there too), foreign (another app's).
+    # How Meta sees it: same_token (does not extend it), over (its end has passed there too), foreign (another app's).
     at_meta: str | None = None
 
 
@@ -76,7 +76,7 @@ OWNERS: Final[tuple[Owner, ...]] = (
     ),
     Owner("kim@hanok.example", _H.VALID, (("한옥 도자기", "hanok", "USD"),), 36),
     Owner("team@sockenschuss.example", _H.VALID, (("Sockenschuß 🧦", "sockenschuss", "EUR"),), 49),
-    Owner("sven@fjall.example", _H.RENEWING, (("Fjäll & Ström", "fjall-strom", "SEK"),), 28, "same_expiry"),
+    Owner("sven@fjall.example", _H.RENEWING, (("Fjäll & Ström", "fjall-strom", "SEK"),), 28, "same_token"),
     Owner(
         "maria@saudade.example",
         _H.RENEWING,
@@ -84,19 +84,19 @@ OWNERS: Final[tuple[Owner, ...]] = (
         26,
     ),
     Owner("jose@cafeolé.example", _H.RENEWING, (("Café Olé", "cafe-ole", "MXN"),), 24),
-    Owner("info@tannenhof.example", _H.RENEWING, (("Tannenhof Käse", "tannenhof", "CHF"),), 19, "same_expiry"),
+    Owner("info@tannenhof.example", _H.RENEWING, (("Tannenhof Käse", "tannenhof", "CHF"),), 19, "same_token"),
     Owner(
         "hei@sisu.example", _H.RENEWING, (("Sisu Sauna", "sisu-sauna", "EUR"), ("Yö & Päivä", "yo-paiva", "EUR")), 16
     ),
     Owner("bruno@gelato.example", _H.RENEWING, (("Gelato Perché No!", "gelato", "EUR"),), 11),
-    Owner("ayşe@lokum.example", _H.EXPIRING_SOON, (("Lokum Şekerci", "lokum", "TRY"),), 6.2, "same_expiry"),
+    Owner("ayşe@lokum.example", _H.EXPIRING_SOON, (("Lokum Şekerci", "lokum", "TRY"),), 6.2, "same_token"),
     Owner("tom@kiwi.example", _H.EXPIRING_SOON, (("Kiwi & Pāua", "kiwi-paua", "NZD"),), 4.4),
     Owner(
         "eva@hrnek.example",
         _H.EXPIRING_SOON,
         (("Hrneček & Čaj", "hrnecek", "CZK"), ("Knihy U Řeky", "knihy-reky", "CZK")),
         2.6,
-        "same_expiry",
+        "same_token",
     ),
     Owner("lou@surf.example", _H.EXPIRING_SOON, (("Lou’s Surf Shack", "lous-surf", "USD"),), 1.3),
     Owner("pal@bögre.example", _H.EXPIRED, (("Bögre Pál", "bogre-pal", "HUF"),), -1.2),

@@ -121,6 +121,8 @@ class TokenRefreshService:
         """
         started = self.clock()
         with writing(self.engine) as conn:
+            known = tokens.get(conn, fingerprint)
+            self._catch_up(conn, user_id or (known.user_id if known else None), started)
             holding = apps.holders(conn, fingerprint)
             for app in holding:
                 self._see(conn, app, started)
@@ -226,6 +228,13 @@ class TokenRefreshService:
     def _replaced(self, fingerprint: str) -> Refreshed:
         """Somebody stored another token already."""
         return Refreshed(Outcome.ADOPTED, fingerprint, words="another token is stored already")
+
+    def _catch_up(self, conn: Connection, user_id: str | None, now: datetime) -> None:
+        """Take note of tokens that the platform stored for this user's apps and that no watch has seen yet."""
+        for app in apps.of_user(conn, user_id) if user_id else ():
+            if app.token is not None and app.fingerprint != app.seen:
+                self._see(conn, app, now)
+                apps.mirror(conn, app.id, app.fingerprint)
 
     def _see(self, conn: Connection, app: App, now: datetime) -> None:
         assert app.fingerprint is not None

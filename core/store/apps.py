@@ -21,7 +21,7 @@ from core.store.schema import capi_app
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """One installation in a shop: the platform's row and how we treat it."""
+    """One installation in a shop: the platform's row and how we treat it; `seen` is the token we last saw it hold."""
 
     id: str
     public_id: str
@@ -39,6 +39,7 @@ class App:
     content_id: str
     purchase_topic: str
     paused: bool
+    seen: str | None
 
     @property
     def fingerprint(self) -> str | None:
@@ -205,7 +206,7 @@ def _apps(conn: Connection) -> Select[Any]:
             app_settings.c.metaTokenExpiresAt,
             enabled.label("enabled"),
             test_code.label("test_code"),
-            *(c for c in capi_app.c if c.name not in ("app_id", "fingerprint", "paused_reason")),
+            *(c for c in capi_app.c if c.name not in ("app_id", "paused_reason")),
         )
         .join(user, user.c.id == app.c.userId)
         .join(app_settings, app_settings.c.appId == app.c.id, isouter=True)
@@ -238,6 +239,7 @@ def _app(row: Any) -> App:
         content_id=row.content_id or "variant",
         purchase_topic=row.purchase_topic or "orders/create",
         paused=row.paused_at is not None,
+        seen=row.fingerprint,
     )
 
 

@@ -42,7 +42,7 @@ class PlatformMoment(TypeDecorator[datetime]):
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         if dialect.name == "postgresql":
-            return dialect.type_descriptor(postgresql.TIMESTAMP(precision=3, timezone=False))
+            return postgresql.TIMESTAMP(precision=3, timezone=False)  # type_descriptor() would drop the precision
         return dialect.type_descriptor(_LooseDateTime())  # type: ignore[no-untyped-call]
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:

@@ -57,7 +57,7 @@ def seed(engine: Engine, *, now: datetime, apps: int = 60, events: int = 400) ->
         _fill(conn, app_settings, [_settings(s) for s in shops])
         _fill(conn, capi_app, [_ours(s) for s in shops])
         _fill(conn, capi_token, list(_tokens(shops, now)))
-        _fill(conn, capi_refresh, list(_refreshes(shops, now, dice)))
+        _fill(conn, capi_refresh, sorted(_refreshes(shops, now, dice), key=lambda row: row["started_at"]))
         _events(conn, shops, events, now, dice)
         _work(conn, now)
 

@@ -25,6 +25,7 @@ _APP = App(
     content_id="variant",
     purchase_topic="orders/create",
     paused=False,
+    seen=None,
 )
 
 

@@ -115,10 +115,10 @@ def test_a_time_that_is_not_unix_seconds(moment):
     assert check(an_event() | {"event_time": moment}, now=NOW) == "no_time"
 
 
-def test_the_deadline_is_seven_days_on_and_sixty_two_in_a_store():
-    assert deadline(NOW, "website") == NOW + timedelta(days=7)
-    assert deadline(NOW, None) == NOW + timedelta(days=7)
-    assert deadline(NOW, "physical_store") == NOW + timedelta(days=62)
+def test_the_deadline_is_a_quarter_hour_before_seven_days_or_sixty_two_in_a_store():
+    assert deadline(NOW, "website") == NOW + timedelta(days=7) - timedelta(minutes=15)
+    assert deadline(NOW, None) == NOW + timedelta(days=7) - timedelta(minutes=15)
+    assert deadline(NOW, "physical_store") == NOW + timedelta(days=62) - timedelta(minutes=15)
 
 
 def test_encode_is_compact_and_writes_decimals_as_numbers():

@@ -10,7 +10,7 @@ import streamlit as st
 from core.desk.explain import OUTCOMES
 from core.desk.frames import said
 from core.doors import charts
-from core.doors.console import at, badges
+from core.doors.console import zone_name
 from core.store.health import Health
 
 _STATES = {
@@ -55,7 +55,7 @@ def tokens(rows: int, *, alt: str) -> dict[str, Any]:
             "Shop": c.TextColumn(width=190),
             "App": c.TextColumn(width=150),
             "Health": badges("Health", {str(word): charts.HEALTH[word][0] for word in Health}),
-            "Ends": at("Ends"),
+            "Ends": at("Ends", year=True),
             "Days left": c.NumberColumn(format="%.1f", width=80),
             "Waiting": c.NumberColumn(format="localized", width=80, help="Events parked until this token is mended"),
             "Last refresh": at("Last refresh", relative=True),
@@ -75,8 +75,8 @@ def refreshes(rows: int, *, alt: str) -> dict[str, Any]:
         {
             "At": at("At"),
             "Outcome": badges("Outcome", colours),
-            "Ended before": at("Ended before"),
-            "Ends now": at("Ends now"),
+            "Ended before": at("Ended before", year=True),
+            "Ends now": at("Ends now", year=True),
             "Apps": c.NumberColumn(width=60, help="Apps that hold another token since"),
             "Meta's words": c.TextColumn(width=260),
         },
@@ -147,4 +147,15 @@ def workers(rows: int, *, alt: str) -> dict[str, Any]:
 
 def _table(rows: int, alt: str, columns: dict[str, Any]) -> dict[str, Any]:
     height = min(_MOST, _HEAD + _ROW * max(1, rows) + 4)
-    return {"column_config": columns, "row_height": _ROW, "height": height, "alt": alt}
+    return {"column_config": columns, "row_height": _ROW, "height": height, "alt": alt, "placeholder": ""}
+
+
+def at(label: str, *, relative: bool = False, year: bool = False, help: str | None = None) -> Any:
+    """A column of moments on the reader's clock."""
+    form = "distance" if relative else "D MMM YYYY, HH:mm" if year else "D MMM, HH:mm"
+    return st.column_config.DatetimeColumn(label, format=form, timezone=zone_name(), help=help)
+
+
+def badges(label: str, colours: dict[str, str], *, help: str | None = None) -> Any:
+    """A column of one-word badges."""
+    return st.column_config.MultiselectColumn(label, options=list(colours), color=list(colours.values()), help=help)

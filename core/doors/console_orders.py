@@ -1,0 +1,82 @@
+"""Orders from a page: asked once more, given once, followed while the worker carries them out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import streamlit as st
+
+from core import clock
+from core.desk import frames, queries
+from core.doors import console
+from core.doors.console_rows import clear_rows
+from core.errors import CoreError
+
+_LIVE, _CALM = 1.0, 10.0
+
+
+def confirm(
+    title: str, lines: Sequence[str], order: Callable[[str], int | None], *, clears: str = "", done: str = ""
+) -> None:
+    """Ask once more, with the exact count and a box for the reason; then order and close.
+
+    The order is given in the button's callback, so that it is given once however often the script runs.
+    """
+
+    def give() -> None:
+        try:
+            job_id = order(st.session_state.get("reason", ""))
+        except CoreError as error:
+            st.session_state["notice"] = ("refused", str(error))
+        else:
+            words = done or f"Job {job_id} is ordered: its progress shows below the title"
+            st.session_state["notice"] = ("ordered", words)
+            if clears:
+                clear_rows(clears)
+        st.session_state["answered"] = True
+
+    @st.dialog(title, icon=":material/help:")
+    def ask() -> None:
+        if st.session_state.pop("answered", False):
+            st.rerun()
+        for line in lines:
+            st.write(line)
+        st.text_input("Reason", key="reason", placeholder="Stands in the audit trail", max_chars=200)
+        st.button("Yes, order it", type="primary", key="yes", on_click=give, icon=":material/check:")
+
+    st.session_state.pop("answered", None)
+    ask()
+
+
+def notices() -> None:
+    """What became of the last order, once."""
+    kind, words = st.session_state.pop("notice", (None, ""))
+    if kind == "ordered":
+        st.toast(words, icon=":material/check_circle:")
+    elif kind == "refused":
+        st.error("This was not ordered:", icon=":material/block:")
+        st.text(words)
+
+
+def live_jobs() -> None:
+    """Progress of open jobs by itself; when the last one ends the page is drawn anew, selections stay."""
+    notices()
+    with console.looking() as conn:
+        running = queries.open_jobs(conn)
+    st.session_state["jobs.running"] = len(running)
+    st.fragment(_progress, run_every=_LIVE if running else _CALM)()
+
+
+def _progress() -> None:
+    with console.looking() as conn:
+        running = queries.open_jobs(conn)
+        silent = not any(worker.alive for worker in queries.workers(conn, now=clock.now())) if running else False
+    for job in running:
+        words = f"Job {job.id}: {frames.said(job.kind).lower()}, {job.done:,} of {job.total:,}"
+        st.progress(job.done / job.total if job.total else 1.0, text=words)
+    if silent:
+        st.warning("No worker is alive: orders wait. Start one with `capi-console worker`.", icon=":material/warning:")
+    before = st.session_state.get("jobs.running", 0)
+    st.session_state["jobs.running"] = len(running)
+    if before != len(running):
+        st.rerun()

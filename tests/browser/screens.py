@@ -1,0 +1,86 @@
+"""Pictures of the console for README: `python -m tests.browser.screens URL OUTDIR` (1440x900, light and dark)."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+PAGES = {"overview": "", "tokens": "tokens", "refresh-history": "refresh-history", "failed-events": "failed-events"}
+LARGEST = 300 * 1024
+CHROMIUM = "/usr/bin/chromium"
+# As root, without a screen, and without asking the outside for anything.
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+IDLE = "[data-testid=stApp][data-test-script-state=notRunning][data-test-connection-state=CONNECTED]"
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """A headless browser."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+def settle(page: Any) -> None:
+    """Wait until the script has run and charts and tables are drawn."""
+    page.wait_for_selector(IDLE, timeout=20_000)
+    page.wait_for_timeout(700)
+    page.wait_for_selector(IDLE, timeout=20_000)
+
+
+def take(url: str, folder: Path, *, pages: dict[str, str] = PAGES, size: tuple[int, int] = (1440, 900)) -> list[Path]:
+    """One PNG for each page and theme."""
+    folder.mkdir(parents=True, exist_ok=True)
+    taken = []
+    with chromium() as browser:
+        for theme in ("light", "dark"):
+            context = browser.new_context(
+                viewport={"width": size[0], "height": size[1]}, color_scheme=theme, timezone_id="Europe/Berlin"
+            )
+            page = context.new_page()
+            for name, path in pages.items():
+                page.goto(f"{url.rstrip('/')}/{path}")
+                settle(page)
+                target = folder / f"{name}-{theme}.png"
+                target.write_bytes(small(page.screenshot()))
+                taken.append(target)
+            context.close()
+    return taken
+
+
+def small(png: bytes) -> bytes:
+    """The same picture in at most LARGEST bytes: fewer colours when it must be."""
+    from PIL import Image
+
+    for colours in (256, 128, 64):
+        if len(png) <= LARGEST:
+            break
+        out = io.BytesIO()
+        Image.open(io.BytesIO(png)).convert("RGB").quantize(colours).save(out, "PNG", optimize=True)
+        png = out.getvalue()
+    return png
+
+
+def main() -> None:
+    url, folder = sys.argv[1:3]
+    for target in take(url, Path(folder)):
+        print(target, f"{target.stat().st_size // 1024} KB")
+
+
+if __name__ == "__main__":
+    main()

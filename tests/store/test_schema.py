@@ -1,0 +1,79 @@
+"""What the migrations build is what the schema declares, and a database that lacks something says so."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Engine, inspect, text
+
+from core.errors import SchemaError, SettingsError, StoreError
+from core.store import database, migrate
+from core.store.schema import ours
+
+
+def test_the_migrations_build_what_the_schema_declares(engine: Engine) -> None:
+    ours_only = {
+        "version_table": migrate.VERSION_TABLE,
+        "include_name": lambda name, kind, _: kind != "table" or name in ours.tables,
+    }
+    with engine.connect() as conn:
+        assert compare_metadata(MigrationContext.configure(conn, opts=ours_only), ours) == []
+
+
+def test_all_our_tables_carry_our_prefix(engine: Engine) -> None:
+    found = set(inspect(engine).get_table_names())
+    assert {name for name in found if not name.startswith("capi_")} == {"User", "App", "AppSettings"}
+
+
+def test_migrating_twice_and_at_once_is_harmless(tmp_path: Path) -> None:
+    engines = [database.open_engine(f"sqlite:///{tmp_path / 'new.db'}") for _ in range(4)]
+    threads = [threading.Thread(target=migrate.migrate, args=(engine,)) for engine in engines]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with engines[0].connect() as conn:
+        assert migrate.current(conn) == migrate.newest()
+
+
+def test_postgresql_is_not_migrated_behind_its_owners_back(postgres_url: str) -> None:
+    engine = database.open_engine(postgres_url)
+    with engine.begin() as conn:
+        conn.execute(text(f"DELETE FROM {migrate.VERSION_TABLE}"))
+    with pytest.raises(SchemaError, match="run `capi-console migrate`"):
+        migrate.prepare(engine)
+    engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("mysql://u:p@h/d", "'mysql', which is not served"),
+        ("nonsense", "cannot be read"),
+        ("sqlite://", "name a file"),
+    ],
+)
+def test_a_database_url_that_cannot_serve_is_refused(url: str, words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        database.open_engine(url)
+
+
+def test_a_database_that_is_away_is_named_without_its_password() -> None:
+    engine = database.open_engine("postgresql://someone:hush-hush@127.0.0.1:1/shop")
+    with pytest.raises(StoreError, match="check DATABASE_URL") as error:
+        migrate.prepare(engine)
+    assert "hush-hush" not in str(error.value)
+    assert "someone" in str(error.value)
+
+
+def test_sqlite_is_durable_and_waits_for_locks(sqlite_engine: Engine) -> None:
+    with sqlite_engine.connect() as conn:
+        pragmas = {
+            name: conn.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "synchronous", "busy_timeout", "foreign_keys")
+        }
+    assert pragmas == {"journal_mode": "wal", "synchronous": 2, "busy_timeout": 10_000, "foreign_keys": 1}
