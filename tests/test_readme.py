@@ -65,7 +65,7 @@ def _options(command: Any) -> list[str]:
 
 def test_every_command_line_in_the_text_is_a_command() -> None:
     known = [name for name, _ in _commands(typer.main.get_command(cli))]
-    named = re.findall(r"capi-console ([a-z][a-z -]*[a-z])", README)
+    named = re.findall(r"(?:`|/|\| )capi-console ([a-z][a-z -]*[a-z])", README)
     assert len(named) > 10
     assert all(any(line.startswith(name) for name in known) for line in named), named
 

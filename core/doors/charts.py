@@ -103,7 +103,7 @@ def _quiet(figure: go.Figure, unit: str, *, span: tuple[datetime, datetime] | No
     figure.update_layout(
         barmode="stack",
         bargap=0.2,
-        height=220,
+        height=200,
         margin={"l": 8, "r": 8, "t": 8, "b": 8},
         legend={"orientation": "h", "y": 1.12, "x": 0, "yanchor": "bottom"},
         hovermode="x unified",

@@ -1,0 +1,79 @@
+"""Ordered work: every item once, counted, cancelled, resumed."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import select
+
+from core.services import bulk
+from core.store import jobs, outbox
+from core.store.database import reading, writing
+from core.store.schema import capi_job
+from tests.world import DAY, World
+
+
+def _order(world: World, kind: str, subjects: list[str]) -> int:
+    with writing(world.engine) as conn:
+        return jobs.order(conn, kind, subjects, dedupe_key="key", by="ann", reason="why", now=world.clock())
+
+
+def _counts(world: World, job: int) -> tuple[str, int, int, int]:
+    with reading(world.engine) as conn:
+        row = conn.execute(select(capi_job).where(capi_job.c.id == job)).one()
+    return row.state, row.done, row.failed, row.skipped
+
+
+def test_a_bulk_refresh_counts_what_worked_and_what_did_not(world: World) -> None:
+    good = [world.meta.create_token(expires_in=5 * 24 * 3600) for _ in range(5)]
+    dead = world.meta.create_token(expires_in=-1)
+    for token in [*good, dead]:
+        world.an_app(token, expires_in=5 * DAY)
+    job = _order(world, "refresh_tokens", [token.fingerprint for token in [*good, dead]])
+    bulk.run(world.service(), job, threads=4)
+    assert _counts(world, job) == ("done", 6, 1, 0)
+    assert world.meta.count("exchange") == 6
+    assert {row.trigger for row in world.refreshes()} == {"bulk"}
+    assert {row.by for row in world.refreshes()} == {"ann"}
+
+
+def _dead_event(world: World, **more: object) -> int:
+    app = world.an_app(world.meta.create_token())
+    event = world.event(world.an_event(app, **more))  # type: ignore[arg-type]
+    with writing(world.engine) as conn:
+        outbox.move(conn, "bury", [event.id], failure="invalid_event")
+    return int(event.id)
+
+
+def test_a_retry_makes_dead_events_due_and_skips_the_hopeless_with_a_reason(world: World) -> None:
+    fresh, late = _dead_event(world), _dead_event(world, age=7 * DAY)
+    job = _order(world, "retry_events", [str(fresh), str(late), "12345"])
+    bulk.run(world.service(), job, threads=2)
+    assert _counts(world, job) == ("done", 3, 0, 2)
+    assert world.states() == {"due": 1, "dead": 1}
+    with reading(world.engine) as conn:
+        assert jobs.results(conn, job) == {"ok": 1, "skipped": 2}
+
+
+def test_a_cancelled_job_goes_no_further(world: World) -> None:
+    ids = [_dead_event(world) for _ in range(3)]
+    job = _order(world, "retry_events", [str(one) for one in ids])
+    with writing(world.engine) as conn:
+        jobs.end(conn, job, now=world.clock(), state="cancelled")
+    bulk.run(world.service(), job, threads=2)
+    assert _counts(world, job)[:2] == ("cancelled", 0)
+    assert world.states() == {"dead": 3}
+
+
+def test_a_job_that_must_stop_is_finished_by_the_next_worker(world: World) -> None:
+    ids = [_dead_event(world) for _ in range(3)]
+    job = _order(world, "retry_events", [str(one) for one in ids])
+    bulk.run(world.service("first"), job, threads=1, stop=lambda: True)
+    assert _counts(world, job)[:2] == ("running", 0)
+    bulk.run(world.service("second"), job, threads=1)
+    assert _counts(world, job) == ("done", 3, 0, 0)
+
+
+def test_every_kind_of_job_has_its_work() -> None:
+    with pytest.raises(KeyError):
+        bulk.KINDS["something else"]
+    assert set(bulk.KINDS) == {"refresh_tokens", "retry_events"}

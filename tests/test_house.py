@@ -1,0 +1,78 @@
+"""The rules of the house that a machine can check."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+CORE = sorted((ROOT / "core").rglob("*.py"))
+PAGES = sorted((ROOT / "pages").glob("*.py"))
+LONGEST_MODULE, LONGEST_FUNCTION, LONGEST_PAGE = 300, 40, 80
+# Lists of facts, not code to read top to bottom: tables and the migrations that make them.
+LISTS = {"core/store/schema.py"}
+# Where a token may be read in the clear.
+MAY_REVEAL = {"core/store/types.py", "core/meta/graph.py"}
+
+
+def named(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def test_tokens_are_read_in_the_clear_in_two_files_only() -> None:
+    revealing = {named(path) for path in [*CORE, *PAGES] if ".reveal(" in path.read_text(encoding="utf-8")}
+    assert revealing == MAY_REVEAL
+
+
+def test_modules_are_short() -> None:
+    lengths = {named(path): len(path.read_text(encoding="utf-8").splitlines()) for path in CORE}
+    own = {name: lines for name, lines in lengths.items() if name not in LISTS and "/migrations/" not in name}
+    assert {name: lines for name, lines in own.items() if lines > LONGEST_MODULE} == {}
+
+
+def test_pages_are_short() -> None:
+    lengths = {named(path): len(path.read_text(encoding="utf-8").splitlines()) for path in PAGES}
+    assert lengths
+    assert {name: lines for name, lines in lengths.items() if lines > LONGEST_PAGE} == {}
+
+
+def functions(path: Path) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield f"{named(path)}:{node.name}", (node.end_lineno or node.lineno) - node.lineno + 1
+
+
+def test_functions_are_short_and_most_very_short() -> None:
+    lengths = [found for path in CORE if "/migrations/" not in named(path) for found in functions(path)]
+    assert [found for found in lengths if found[1] > LONGEST_FUNCTION] == []
+    short = sum(lines < 12 for _, lines in lengths)
+    assert short / len(lengths) > 0.5
+
+
+@pytest.mark.parametrize("module", ["core.doors.endpoint", "core.doors.worker", "core.doors.cli"])
+def test_these_never_load_streamlit_or_pandas(module: str) -> None:
+    look = f"import sys, {module}; print(*{{'streamlit', 'pandas', 'plotly'}} & set(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", look],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    assert (done.stdout.strip(), done.stderr, done.returncode) == ("", "", 0)
+
+
+def test_nothing_but_the_command_line_and_the_sandbox_itself_knows_the_sandbox() -> None:
+    knowing = {
+        named(path)
+        for path in [*CORE, *PAGES]
+        if "core.sandbox" in path.read_text(encoding="utf-8") and not named(path).startswith("core/sandbox/")
+    }
+    assert knowing == {"core/doors/cli.py", "core/doors/supervisor.py"}
