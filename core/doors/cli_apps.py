@@ -145,7 +145,10 @@ def add_key(
 def list_keys(as_json: AsJson = False) -> None:
     """All keys, by title; the keys themselves are not stored."""
     with store() as (_, engine), reading(engine) as conn:
-        rows = [dict(row._mapping) for row in api_keys.every(conn)]
+        rows = [
+            {"title": row.title, "scope": row.scope, "created_at": row.created_at, "revoked_at": row.revoked_at}
+            for row in api_keys.every(conn)
+        ]
     show(rows, as_json=as_json, empty="there is no API key yet: `capi-console api-key add` makes one")
 
 

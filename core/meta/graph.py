@@ -34,7 +34,10 @@ _BLAME: Final = re.compile(r"\$\[['\"]?data['\"]?\]\[(\d+)\]")
 
 
 class GraphError(CoreError):
-    """Meta refused, or could not be reached."""
+    """Meta refused, or could not be reached.
+
+    `failure` is ours, `code`, `subcode`, `words` and `trace_id` are Meta's; `fingerprint` names the token it was about.
+    """
 
     def __init__(
         self,
@@ -50,7 +53,9 @@ class GraphError(CoreError):
         answer: str = "",
         ambiguous: bool = False,
         blame: int | None = None,
+        fingerprint: str | None = None,
     ) -> None:
+        self.fingerprint = fingerprint
         self.failure, self.name, self.words = failure, name, redact(words)[:_WORDS]
         self.code, self.subcode, self.trace_id, self.status = code, subcode, trace_id, status
         self.retry_after, self.ambiguous, self.blame = retry_after, ambiguous, blame
@@ -219,6 +224,7 @@ class Graph:
             answer=self._clean(answer.raw[: 4 * _ANSWER].decode("utf-8", "replace"), token),
             ambiguous=answer.ambiguous or unread,
             blame=int(found[1]) if found else None,
+            fingerprint=token.fingerprint,
         )
 
     def _acknowledged(self, answer: Answer, body: Mapping[str, Any], sent: int, token: Secret) -> Sent:

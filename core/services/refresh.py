@@ -87,17 +87,32 @@ class TokenRefreshService:
     def handle_facebook_api_error(self, error: GraphError, app_id: str, *, by: str = "library") -> bool:
         """Mend the app's token after Meta refused it; True when a usable token is stored now.
 
-        False at once when the refusal is not about the token.
+        False at once when the refusal is not about the token; True at once when the app holds another token than
+        the refused one: somebody mended it while the request was under way.
         """
         if error.failure not in TOKEN_FAILURES:
             return False
         with reading(self.engine) as conn:
             app = apps.find(conn, app_id)
+            known = tokens.get(conn, app.fingerprint) if app.fingerprint else None
         if app.token is None:
             return False
+        if self._mended_meanwhile(error, app.token, known):
+            return True
         self.broke(app, error.failure, error.words or str(error))
         refreshed = self.refresh(app.token.fingerprint, trigger="on_error", by=by, user_id=app.user_id, app_id=app.id)
         return refreshed.usable
+
+    def _mended_meanwhile(self, error: GraphError, token: Secret, known: Row | None) -> bool:
+        if error.fingerprint is not None:
+            return error.fingerprint != token.fingerprint
+        obtained_at = known.obtained_at if known else None
+        if obtained_at is None or obtained_at < self.clock() - ON_ERROR_PAUSE:
+            return False
+        try:  # an error that does not say which token it is about may well be about the one before
+            return self.graph.debug_token(token).is_valid
+        except GraphError:
+            return False
 
     def broke(self, app: App, failure: Failure, words: str) -> None:
         """Write down that Meta refuses the app's token, so that nobody sends with it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -150,8 +151,29 @@ def test_a_token_mended_a_moment_ago_is_not_mended_again(world: World) -> None:
     error = GraphError(Failure.TOKEN_EXPIRED, code=190, subcode=463)
     service = world.service()
     assert service.handle_facebook_api_error(error, app.id) is True
-    assert service.handle_facebook_api_error(error, app.id) is False
+    mended = world.app(app).fingerprint
+    again = GraphError(Failure.TOKEN_EXPIRED, code=190, subcode=463, fingerprint=mended)
+    assert service.handle_facebook_api_error(again, app.id) is False
     assert world.meta.count("exchange") == 1
+    assert world.token(mended or "").needs_reconnect
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_handlers_that_come_late_do_not_break_the_mended_token(world: World, named: bool) -> None:
+    token = world.meta.create_token(expires_in=5 * 24 * 3600)
+    app = world.an_app(token, expires_in=5 * DAY)
+    error = GraphError(Failure.TOKEN_EXPIRED, code=190, subcode=463, fingerprint=token.fingerprint if named else None)
+    answers: list[bool] = []
+    services = [world.service(f"worker-{n}") for n in range(4)]
+
+    def handle(n: int) -> None:
+        answers.append(services[n % 4].handle_facebook_api_error(error, app.id))
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(handle, range(60)))
+    assert answers == [True] * 60
+    assert world.meta.count("exchange") == 1
+    assert world.token(world.app(app).fingerprint or "").broken_since is None
 
 
 def test_a_newer_token_written_meanwhile_is_never_replaced(world: World) -> None:

@@ -1,0 +1,80 @@
+"""A console server of its own, started from another folder, and a real Chromium to look at it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from sqlalchemy import Engine
+
+from core import clock
+from core.store import database, migrate
+from tests.browser.screens import chromium
+from tests.desk.rows import seed
+
+ROOT = Path(__file__).parents[2]
+_SERVE = "from core.doors import console; from core.settings import load; console.run(load())"
+
+
+@dataclass
+class Console:
+    """A running console and its database."""
+
+    url: str
+    engine: Engine
+    log: Path
+
+
+@pytest.fixture
+def console(tmp_path: Path) -> Iterator[Console]:
+    """A fresh server: nothing was asked of it before the test does."""
+    address = f"sqlite:///{tmp_path / 'console.db'}"
+    engine = database.open_engine(address)
+    migrate.prepare(engine)
+    seed(engine, now=clock.now(), apps=60, events=400)
+    port = _free_port()
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "DATABASE_URL": address, "CAPI_CONSOLE_PORT": str(port)}
+    log = tmp_path / "console.log"
+    with log.open("wb") as out:
+        server = subprocess.Popen([sys.executable, "-c", _SERVE], cwd=tmp_path, env=env, stdout=out, stderr=out)
+        try:
+            url = f"http://127.0.0.1:{port}"
+            _wait(f"{url}/_stcore/health", server)
+            yield Console(url, engine, log)
+        finally:
+            server.terminate()
+            server.wait(10)
+            engine.dispose()
+
+
+@pytest.fixture
+def page() -> Iterator[Any]:
+    with chromium() as browser:
+        context = browser.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)
+        yield context.new_page()
+
+
+def _wait(url: str, server: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + 30
+    while time.monotonic() < until and server.poll() is None:
+        try:
+            if requests.get(url, timeout=1).ok:
+                return
+        except requests.ConnectionError:
+            time.sleep(0.1)
+    raise AssertionError("the console did not start")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

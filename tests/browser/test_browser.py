@@ -1,0 +1,142 @@
+"""What only a real browser shows: deep links, clicks in tables, downloads, and what goes over the wire."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select, text
+
+from core.store.database import reading
+from core.store.schema import capi_job, capi_job_item
+from tests.browser.conftest import Console
+from tests.browser.screens import CHROMIUM, IDLE, PAGES, settle
+from tests.desk.rows import MARK
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="no Chromium on this machine"),
+]
+
+
+def _open(page: Any, console: Console, path: str) -> None:
+    page.goto(f"{console.url}/{path}")
+    settle(page)
+
+
+def _tick(page: Any, table: int, row: int) -> None:
+    """Click the box in front of a row (tables have rows of 30 px below a header of the same height)."""
+    grid = page.get_by_test_id("stDataFrameResizable").nth(table)
+    grid.scroll_into_view_if_needed()
+    grid.click(position={"x": 16, "y": 30 + row * 30 + 15})
+    settle(page)
+
+
+def _cell(page: Any, table: int, column: int, row: int) -> str:
+    grid = page.get_by_test_id("stDataFrame").nth(table)
+    cell = grid.get_by_test_id(f"glide-cell-{column}-{row}")
+    cell.wait_for(state="attached")
+    return str(cell.text_content())
+
+
+def _jobs(console: Console) -> list[tuple[str, int]]:
+    with reading(console.engine) as conn:
+        rows = conn.execute(select(capi_job.c.kind, capi_job.c.total).where(capi_job.c.ended_at.is_(None)))
+        return [tuple(row) for row in rows]
+
+
+def test_a_deep_link_works_on_a_fresh_server(console: Console, page: Any) -> None:
+    _open(page, console, "failed-events?show=waiting&cause=Token+gone")
+    assert page.get_by_role("heading", level=1).all_inner_texts() == ["Failed events"]
+    assert page.get_by_text("Page not found").count() == 0
+    assert page.get_by_test_id("stException").count() == 0
+    assert page.get_by_test_id("stSidebarNav").get_by_role("link").count() == 5
+    assert _cell(page, 1, 2, 0) == "Token gone"
+
+
+def test_select_confirm_and_the_job_is_there_once(console: Console, page: Any) -> None:
+    _open(page, console, "tokens")
+    _tick(page, 0, 1)
+    shop = _cell(page, 0, 1, 1)
+    page.get_by_role("button", name="Refresh selected (1)").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Reason").fill("from the browser")
+    dialog.get_by_role("button", name="Yes, order it").dblclick()
+    dialog.wait_for(state="detached")
+    page.get_by_test_id("stProgress").wait_for()
+    assert _jobs(console) == [("refresh_tokens", 1)]
+    with reading(console.engine) as conn:
+        wanted = text("SELECT fingerprint FROM capi_app WHERE shop_domain = :shop").bindparams(shop=shop)
+        assert conn.scalar(select(capi_job_item.c.subject)) == conn.scalar(wanted)
+    assert page.get_by_role("button", name="Refresh selected (0)").is_disabled()
+
+
+def test_a_selection_stays_with_its_event_when_another_arrives(console: Console, page: Any) -> None:
+    _open(page, console, "failed-events?show=dead")
+    _tick(page, 1, 2)
+    before = _cell(page, 1, 11, 2)
+    with console.engine.begin() as conn:
+        newest = "SELECT id FROM capi_event WHERE state = 'delivered' ORDER BY id DESC LIMIT 1"
+        conn.execute(text(f"UPDATE capi_event SET state = 'dead', deadline_at = '2099-01-01' WHERE id = ({newest})"))
+    page.get_by_label("Search").fill("")
+    page.get_by_test_id("stSidebarNav").get_by_role("link", name="Failed events").focus()
+    page.keyboard.press("r")
+    settle(page)
+    page.wait_for_function("() => document.body.innerText.includes('Retry selected (1)')")
+    assert _cell(page, 1, 11, 3) == before
+
+
+def test_filters_stand_in_the_address(console: Console, page: Any) -> None:
+    _open(page, console, "tokens")
+    page.get_by_test_id("stButtonGroup").get_by_text("EXPIRED", exact=True).click()
+    page.wait_for_url("**/tokens?health=EXPIRED")
+    settle(page)
+    assert _cell(page, 0, 3, 0) == "EXPIRED"
+    page.reload()
+    settle(page)
+    assert _cell(page, 0, 3, 0) == "EXPIRED"
+
+
+def test_the_expiry_report_arrives_whole(console: Console, page: Any) -> None:
+    _open(page, console, "tokens?q=owner1")
+    with page.expect_download() as coming:
+        page.get_by_test_id("stDownloadButton").get_by_role("button").click()
+    name, raw = coming.value.suggested_filename, Path(coming.value.path()).read_bytes()
+    rows = list(csv.DictReader(io.StringIO(raw.decode(), newline="")))
+    assert name.startswith("expiry-report_")
+    assert name.endswith("_owner1.csv")
+    assert len(rows) == 33
+    assert {row["user"].split("@")[0][:6] for row in rows} == {"owner1"}
+    assert raw.count(b"\r\n") == 34
+    assert MARK.encode() not in raw
+
+
+def test_nothing_is_asked_of_the_outside_and_no_token_is_on_the_wire(console: Console, page: Any) -> None:
+    outside: list[str] = []
+    frames: list[bytes] = []
+
+    def watch(socket: Any) -> None:
+        socket.on("framereceived", lambda data: frames.append(data if isinstance(data, bytes) else data.encode()))
+
+    page.on("request", lambda request: _is_outside(console, request.url) and outside.append(request.url))
+    page.on("websocket", watch)
+    broken: list[str] = []
+    page.on("console", lambda line: "Content Security Policy" in line.text and broken.append(line.text))
+    for path in (*PAGES.values(), "jobs"):
+        _open(page, console, path)
+    _open(page, console, "failed-events?show=dead")
+    _tick(page, 1, 0)
+    assert outside == []
+    assert broken == []
+    assert len(frames) > 20
+    assert not any(MARK.encode() in frame for frame in frames)
+    assert MARK not in page.content()
+    assert MARK not in console.log.read_text()
+    assert page.locator(IDLE).count() == 1
+
+
+def _is_outside(console: Console, url: str) -> bool:
+    return not url.startswith((console.url, "data:", "blob:"))
