@@ -20,16 +20,17 @@ def select_rows(name: str, frame: Any, ids: Sequence[Any], *, mode: Mode = "mult
 
     Streamlit keeps positions, which point at other rows once the data changes
     (https://github.com/streamlit/streamlit/issues/17026): so the widget is a new one for each list of ids, and what
-    was chosen is remembered by id.
+    was chosen, also by the click that caused this run, is carried over by id. Rows of other pages are not chosen.
     """
-    remembered = st.session_state.setdefault(f"{name}.chosen", [])
+    remembered = _chosen(name)
     generation = st.session_state.setdefault(f"{name}.generation", 0)
     digest = sha1("\n".join(map(str, ids)).encode(), usedforsecurity=False).hexdigest()[:12]
+    key = f"{name}.{generation}.{digest}"
     places = {id_: place for place, id_ in enumerate(ids)}
     default: Any = {"selection": {"rows": [places[id_] for id_ in remembered if id_ in places]}}
     chosen = st.dataframe(
         frame,
-        key=f"{name}.{generation}.{digest}",
+        key=key,
         on_select="rerun",
         selection_mode=mode,
         selection_default=default,
@@ -37,13 +38,22 @@ def select_rows(name: str, frame: Any, ids: Sequence[Any], *, mode: Mode = "mult
         **kwargs,
     )
     rows = [ids[place] for place in chosen["selection"]["rows"] if place < len(ids)]
-    st.session_state[f"{name}.chosen"] = rows
+    st.session_state[f"{name}.chosen"], st.session_state[f"{name}.shown"] = rows, (key, list(ids))
     return rows
+
+
+def _chosen(name: str) -> list[Any]:
+    """The ids that were chosen in the table as it was last shown."""
+    key, ids = st.session_state.get(f"{name}.shown", ("", []))
+    state = st.session_state.get(key)
+    if state is None:
+        return list(st.session_state.get(f"{name}.chosen", []))
+    return [ids[place] for place in state["selection"]["rows"] if place < len(ids)]
 
 
 def clear_rows(name: str) -> None:
     """Untick everything, after an order was given."""
-    st.session_state[f"{name}.chosen"] = []
+    st.session_state[f"{name}.chosen"], st.session_state[f"{name}.shown"] = [], ("", [])
     st.session_state[f"{name}.generation"] = st.session_state.get(f"{name}.generation", 0) + 1
 
 

@@ -29,7 +29,7 @@ from core.services import bulk, watch
 from core.services.delivery import deliver
 from core.services.refresh import TokenRefreshService
 from core.settings import Settings
-from core.store import outbox, pixels, tokens, workers
+from core.store import outbox, pixels, tokens, wake, workers
 from core.store.database import is_embedded, reading, writing
 from core.store.wake import Work
 
@@ -226,11 +226,18 @@ def _check(worker: Worker, now: datetime) -> None:
     watch.check_tokens(worker.engine, service.graph, service.policy, now=now, limit=CHECKS_A_MINUTE)
 
 
+def _upkeep(worker: Worker, now: datetime) -> None:
+    with writing(worker.engine) as conn:
+        workers.forget_old(conn, before=now - timedelta(days=7))
+        wake.forget_old(conn, before=now - timedelta(hours=1))
+
+
 TASKS = (
     Task("release", timedelta(seconds=1), _release),
     Task("notice", timedelta(seconds=4), _notice),
     Task("expire", timedelta(seconds=10), _expire),
     Task("scheduled refresh", timedelta(seconds=30), _scheduled),
+    Task("upkeep", timedelta(minutes=1), _upkeep),
     Task("token check", timedelta(minutes=1), _check),
 )
 

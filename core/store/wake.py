@@ -7,20 +7,21 @@ has no queue that two processes share: there the sweep finds the work within a s
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, cast
 
 from psycopg import Connection as PsycopgConnection
 from psycopg import RawCursor
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 if TYPE_CHECKING:
     from pgqueuer.domain.settings import DBSettings
 
 # PgQueuer's own tables carry our prefix, so that a platform that uses PgQueuer itself is not disturbed.
 PREFIX = "capi_"
+_FORGOTTEN_AT_ONCE = 20_000
 
 
 class Work(StrEnum):
@@ -72,3 +73,14 @@ def wake(conn: Connection, work: Work, subjects: Iterable[str]) -> None:
         ),
     )
     cursor.close()
+
+
+def forget_old(conn: Connection, *, before: datetime) -> int:
+    """Drop PgQueuer's log of wake-ups before this moment, which it keeps for ever; how many (bounded: ask again)."""
+    if conn.dialect.name != "postgresql":
+        return 0
+    log, statistics = queue_settings().queue_table_log, queue_settings().statistics_table
+    some = f"SELECT id FROM {log} WHERE created < :before LIMIT {_FORGOTTEN_AT_ONCE}"
+    old = text(f"DELETE FROM {log} WHERE id IN ({some})")
+    conn.execute(text(f"DELETE FROM {statistics} WHERE created < :before"), {"before": before})
+    return conn.execute(old, {"before": before}).rowcount

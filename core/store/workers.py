@@ -22,6 +22,11 @@ def stop(conn: Connection, worker: str, *, now: datetime) -> None:
     conn.execute(update(capi_heartbeat).where(capi_heartbeat.c.worker == worker).values(seen_at=now, stopped_at=now))
 
 
+def forget_old(conn: Connection, *, before: datetime) -> None:
+    """Drop workers that have long been gone."""
+    conn.execute(capi_heartbeat.delete().where(capi_heartbeat.c.seen_at < before))
+
+
 def not_due(conn: Connection, *, now: datetime) -> set[str]:
     """Tasks whose time has not come: a look that costs no write."""
     s = capi_schedule.c

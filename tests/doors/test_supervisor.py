@@ -103,10 +103,11 @@ def test_the_sandbox_tells_its_story(sandbox_up: tuple[subprocess.Popen[bytes], 
 
     engine = database.open_engine(f"sqlite:///{log.parent}/data/sandbox.db")
     assert _count(engine, '"App"') == 60
-    mended = "capi_refresh WHERE trigger = 'on_error' AND outcome = 'extended' AND started_at > datetime('now', '-2 minutes')"
-    lost = "capi_token WHERE needs_reconnect AND broken_since > datetime('now', '-2 minutes')"
-    dead = "capi_event WHERE state = 'dead' AND received_at > datetime('now', '-2 minutes')"
-    late = "capi_event WHERE after_refresh AND delivered_at > datetime('now', '-2 minutes')"
+    lately = "> datetime('now', '-2 minutes')"
+    mended = f"capi_refresh WHERE trigger = 'on_error' AND outcome = 'extended' AND started_at {lately}"
+    lost = f"capi_token WHERE needs_reconnect AND broken_since {lately}"
+    dead = f"capi_event WHERE state = 'dead' AND received_at {lately}"
+    late = f"capi_event WHERE after_refresh AND delivered_at {lately}"
     for what in (mended, lost, dead, late):
         eventually(lambda what=what: _count(engine, what), within=90, saying=log.read_text)
     engine.dispose()

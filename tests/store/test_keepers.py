@@ -7,8 +7,9 @@ from datetime import datetime, timedelta
 import pytest
 from sqlalchemy import Engine, select, text
 
+from core.clock import now as real_now
 from core.errors import Conflict, NotFound
-from core.store import api_keys, audit, jobs, workers
+from core.store import api_keys, audit, database, jobs, wake, workers
 from core.store.database import reading, writing
 from core.store.schema import capi_api_key, capi_job
 
@@ -88,3 +89,19 @@ def test_a_task_is_done_by_one_worker_and_missed_runs_are_caught_up_once(engine:
     late = now + 60 * MINUTE
     assert [claim(late), claim(late)] == [True, False]
     assert claim(late - 120 * MINUTE), "a clock that was two hours ahead does not stop the timetable"
+
+
+def test_a_wake_up_is_queued_once_and_only_when_the_transaction_commits(postgres_url: str, now: datetime) -> None:
+    engine = database.open_engine(postgres_url)
+    queued = text("SELECT entrypoint, convert_from(payload, 'UTF8') FROM capi_pgqueuer ORDER BY id")
+    with writing(engine) as conn:
+        wake.wake(conn, wake.Work.DELIVER, ["4711", "4712", "4711"])
+    with engine.connect() as conn:
+        wake.wake(conn, wake.Work.REFRESH, ["fp_1"])
+        conn.rollback()
+    with writing(engine) as conn:
+        wake.wake(conn, wake.Work.DELIVER, ["4711"])
+        assert [tuple(row) for row in conn.execute(queued)] == [("deliver", "4711"), ("deliver", "4712")]
+        assert wake.forget_old(conn, before=real_now() + MINUTE) == 2
+        assert wake.forget_old(conn, before=real_now() + MINUTE) == 0
+    engine.dispose()
