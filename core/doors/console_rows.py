@@ -44,8 +44,8 @@ def select_rows(name: str, frame: Any, ids: Sequence[Any], *, mode: Mode = "mult
 
 def _chosen(name: str) -> list[Any]:
     """The ids that were chosen in the table as it was last shown."""
-    key, ids = st.session_state.get(f"{name}.shown", ("", []))
-    state = st.session_state.get(key)
+    key, ids = st.session_state.get(f"{name}.shown", (None, []))
+    state = st.session_state.get(key) if key else None
     if state is None:
         return list(st.session_state.get(f"{name}.chosen", []))
     return [ids[place] for place in state["selection"]["rows"] if place < len(ids)]
@@ -53,7 +53,7 @@ def _chosen(name: str) -> list[Any]:
 
 def clear_rows(name: str) -> None:
     """Untick everything, after an order was given."""
-    st.session_state[f"{name}.chosen"], st.session_state[f"{name}.shown"] = [], ("", [])
+    st.session_state[f"{name}.chosen"], st.session_state[f"{name}.shown"] = [], (None, [])
     st.session_state[f"{name}.generation"] = st.session_state.get(f"{name}.generation", 0) + 1
 
 

@@ -23,7 +23,9 @@ async def open_queue(engine: Engine) -> AsyncIterator[PgQueuer]:
         yield PgQueuer.in_memory()
         return
     url = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
-    async with await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=5) as connection:
+    async with await psycopg.AsyncConnection.connect(
+        url, autocommit=True, connect_timeout=5, application_name="capi-console"
+    ) as connection:
         settings = queue_settings()
         driver = PsycopgDriver(connection)
         queries = Queries(
