@@ -25,7 +25,7 @@ with console.looking() as conn:
     days = queries.expiries_by_day(conn, now=now, days=60, **ahead)
 words = [str(word) for word in Health]
 health = st.pills("Health", words, selection_mode="multi", key="health", bind="query-params")
-st.caption("   ".join(f"{word}: {count:,}" for word, count in counts.items() if count))
+st.caption(" · ".join(f"{word} {count:,}" for word, count in counts.items() if count))
 total = sum(counts[Health(word)] for word in health or Health)
 if not sum(counts.values()) and not search:
     st.info("No app is connected yet. Add one: `capi-console app add`, then `capi-console token set`.")

@@ -42,7 +42,7 @@ def _line(seen: queries.EventDetail) -> None:
         f"Shop        {seen.shop or '–'} ({seen.app_name or 'deleted app'})",
         f"Pixel       {seen.pixel_id}",
         f"Came by     {seen.source}",
-        f"State       {seen.state}, {frames.said(seen.failure)}, {seen.attempts} tries",
+        f"State       {seen.state}, {frames.said(seen.failure)}; tries: {seen.attempts}",
         f"Happened    {console.both(seen.event_time)}",
         f"Received    {console.both(seen.received_at)}",
         f"Lost at     {console.both(seen.deadline_at)}",
@@ -61,7 +61,7 @@ def _attempt(seen: queries.EventDetail) -> None:
         return
     code = "/".join(str(number) for number in (attempt.code, attempt.subcode) if number is not None)
     lines = [
-        f"Last sent   {console.both(attempt.at)}, with {attempt.events - 1} others, {attempt.duration_ms} ms",
+        f"Last sent   {console.both(attempt.at)}, events in it: {attempt.events}, {attempt.duration_ms} ms",
         f"Answer      HTTP {attempt.status or '–'}, code {code or '–'}",
         f"Trace id    {attempt.trace_id or '–'}",
         f"Token       {attempt.fingerprint}",

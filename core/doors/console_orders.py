@@ -29,13 +29,13 @@ def confirm(
         except CoreError as error:
             st.session_state["notice"] = ("refused", str(error))
         else:
-            words = done or f"Job {job_id} is ordered: its progress shows below the title"
+            words = done or f"Job {job_id} is ordered: its progress shows on the left"
             st.session_state["notice"] = ("ordered", words)
             if clears:
                 clear_rows(clears)
         st.session_state["answered"] = True
 
-    @st.dialog(title, icon=":material/help:")
+    @st.dialog(title, icon=":material/help:", on_dismiss=_answered)
     def ask() -> None:
         if st.session_state.pop("answered", False):
             st.rerun()
@@ -45,7 +45,12 @@ def confirm(
         st.button("Yes, order it", type="primary", key="yes", on_click=give, icon=":material/check:")
 
     st.session_state.pop("answered", None)
+    st.session_state["asking"] = True
     ask()
+
+
+def _answered() -> None:
+    st.session_state["asking"] = False
 
 
 def notices() -> None:
@@ -54,6 +59,7 @@ def notices() -> None:
     if kind == "ordered":
         st.toast(words, icon=":material/check_circle:")
     elif kind == "refused":
+        st.toast("This was not ordered: the reason stands at the top of the page", icon=":material/block:")
         st.error("This was not ordered:", icon=":material/block:")
         st.text(words)
 
@@ -61,10 +67,12 @@ def notices() -> None:
 def live_jobs() -> None:
     """Progress of open jobs by itself; when the last one ends the page is drawn anew, selections stay."""
     notices()
+    st.session_state["asking"] = False
     with console.looking() as conn:
         running = queries.open_jobs(conn)
     st.session_state["jobs.running"] = len(running)
-    st.fragment(_progress, run_every=_LIVE if running else _CALM)()
+    with st.sidebar:
+        st.fragment(_progress, run_every=_LIVE if running else _CALM)()
 
 
 def _progress() -> None:
@@ -76,7 +84,6 @@ def _progress() -> None:
         st.progress(job.done / job.total if job.total else 1.0, text=words)
     if silent:
         st.warning("No worker is alive: orders wait. Start one with `capi-console worker`.", icon=":material/warning:")
-    before = st.session_state.get("jobs.running", 0)
-    st.session_state["jobs.running"] = len(running)
-    if before != len(running):
+    # A page drawn anew would close the question that somebody is answering.
+    if st.session_state.get("jobs.running", 0) != len(running) and not st.session_state.get("asking"):
         st.rerun()

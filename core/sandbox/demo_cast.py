@@ -51,21 +51,21 @@ OWNERS: Final[tuple[Owner, ...]] = (
             ("Möbelhaus Österle", "oesterle", "EUR"),
             ("Spielzeug Weiß", "spielzeug-weiss", "EUR"),
         ),
-        47,
+        59.55,
     ),
     Owner(
         "ops@northwind.example",
         _H.VALID,
         (("Northwind Coffee", "northwind-coffee", "USD"), ("Northwind Tea", "northwind-tea", "USD")),
-        58,
+        59.72,
     ),
     Owner("minh@phonguyen.example", _H.VALID, (("Phở Nguyễn", "pho-nguyen", "EUR"),), 35),
-    Owner("wang@matcha.example", _H.VALID, (("抹茶工房", "matcha-kobo", "JPY"), ("和紙堂", "washido", "JPY")), 38),
+    Owner("wang@matcha.example", _H.VALID, (("抹茶工房", "matcha-kobo", "JPY"), ("和紙堂", "washido", "JPY")), 59.12),
     Owner("łukasz@żółty.example", _H.VALID, (("Żółty Rower", "zolty-rower", "PLN"),), 33),
     Owner("anais@noemie.example", _H.VALID, (("Chez Noémie", "chez-noemie", "EUR"),), 55),
     Owner("siobhan@croi.example", _H.VALID, (("Croí Éireann", "croi", "EUR"), ("An Siopa Bán", "siopa-ban", "EUR"))),
     Owner("owner@oconnor.example", _H.VALID, (("O'Connor & Søn", "oconnor-son", "GBP"),), 44),
-    Owner("bar@tapas.example", _H.VALID, (("Peña Única", "pena-unica", "EUR"),), 59),
+    Owner("bar@tapas.example", _H.VALID, (("Peña Única", "pena-unica", "EUR"),), 59.31),
     Owner(
         "salon@nour.example", _H.VALID, (("صالون نور", "salon-nour", "AED"), ("عطور نور", "nour-perfumes", "AED")), 37
     ),
@@ -74,7 +74,7 @@ OWNERS: Final[tuple[Owner, ...]] = (
     Owner(
         "priya@rangoli.example", _H.VALID, (("रंगोली साड़ी", "rangoli", "INR"), ("Rangoli Home", "rangoli-home", "INR"))
     ),
-    Owner("kim@hanok.example", _H.VALID, (("한옥 도자기", "hanok", "USD"),), 36),
+    Owner("kim@hanok.example", _H.VALID, (("한옥 도자기", "hanok", "USD"),), 59.86),
     Owner("team@sockenschuss.example", _H.VALID, (("Sockenschuß 🧦", "sockenschuss", "EUR"),), 49),
     Owner("sven@fjall.example", _H.RENEWING, (("Fjäll & Ström", "fjall-strom", "SEK"),), 28, "same_token"),
     Owner(

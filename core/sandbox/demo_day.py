@@ -68,6 +68,8 @@ def a_day_of_events(conn: Connection, placed: Sequence[Placed], *, now: datetime
     for one in placed:
         if one.broken_at is not None:
             _waiting(conn, one, now, chance)
+        elif one.mended_at is not None and one.mended_at > now - 24 * HOUR:
+            _released(conn, one, one.mended_at, chance)
 
 
 def _tide(at: datetime) -> float:
@@ -78,13 +80,20 @@ def _tide(at: datetime) -> float:
 
 def _delivered(conn: Connection, one: Placed, number: int, at: datetime, chance: random.Random) -> None:
     app = one.apps[number]
-    events = [_an_event(one, number, at, chance) for _ in range(chance.randint(1, 5))]
-    ids = _accept(conn, app, events, at)
-    # Now and then a token had passed its end, was mended, and what had waited went out.
-    after_refresh = chance.random() < 0.02
-    sent_at = at + timedelta(seconds=chance.uniform(0.2, 2.0) + 3 * after_refresh)
+    ids = _accept(conn, app, [_an_event(one, number, at, chance) for _ in range(chance.randint(1, 5))], at)
+    sent_at = at + timedelta(seconds=chance.uniform(0.2, 2.0))
     attempt = _attempt(conn, one, app, len(ids), sent_at, chance, status=200)
-    outbox.move(conn, "deliver", ids, attempt_id=attempt, delivered_at=sent_at, after_refresh=after_refresh)
+    outbox.move(conn, "deliver", ids, attempt_id=attempt, delivered_at=sent_at)
+
+
+def _released(conn: Connection, one: Placed, mended_at: datetime, chance: random.Random) -> None:
+    """What had waited while the token was mended, and went out then."""
+    for number, app in enumerate(one.apps):
+        at = mended_at - timedelta(seconds=2)
+        ids = _accept(conn, app, [_an_event(one, number, at, chance) for _ in range(chance.randint(2, 9))], at)
+        sent_at = mended_at + timedelta(seconds=chance.uniform(1, 3))
+        attempt = _attempt(conn, one, app, len(ids), sent_at, chance, status=200)
+        outbox.move(conn, "deliver", ids, attempt_id=attempt, delivered_at=sent_at, after_refresh=True)
 
 
 def _dead(

@@ -54,6 +54,11 @@ class Placed:
     broken_at: datetime | None = None
     loss: tuple[str, int, str] | None = None
 
+    @property
+    def mended_at(self) -> datetime | None:
+        """When the refresh was that made this token: 60 days before its end."""
+        return self.ends - 60 * DAY if self.ends is not None and self.owner.health is Health.VALID else None
+
 
 def seed(engine: Engine, sandbox: Sandbox, policy: Policy, *, now: datetime, chance: random.Random) -> list[Placed]:
     """Fill an empty database; what was placed, in the order of the cast."""
@@ -169,24 +174,24 @@ def _refreshes_of(one: Placed, now: datetime, chance: random.Random) -> list[dic
         return [_row(one, one.broken_at, "needs_reconnect", chance, "on_error", code=190, subcode=subcode, words=words)]
     if owner.at_meta == "same_token":
         words = "Meta answered, but the end did not move"
-        return [_row(one, _evening(now, back, chance), "not_extended", chance, words=words) for back in range(1, 9)]
+        days = range(1, chance.randint(3, 8))
+        return [_row(one, _evening(now, back, chance), "not_extended", chance, words=words) for back in days]
     if owner.health in (Health.RENEWING, Health.EXPIRING_SOON, Health.EXPIRED):
-        failed = [_evening(now, back, chance) for back in range(1, 4)]
+        failed = [_evening(now, back, chance) for back in chance.sample(range(1, 16), 1)]
         return [_row(one, at, "unreachable", chance, code=2, words=_TROUBLE) for at in failed]
-    if one.ends is None:
+    if one.mended_at is None:
         return []
-    return _extensions(one, one.ends - 60 * DAY, now, chance)
+    return _extensions(one, one.mended_at, now, chance)
 
 
 def _extensions(one: Placed, at: datetime, now: datetime, chance: random.Random) -> list[dict[str, Any]]:
     """The refresh that made the token of today, by one of the ways there are, and often a failed try before."""
-    trigger, by = chance.choice(
-        (("scheduled", _WORKER), ("scheduled", _WORKER), ("on_error", _WORKER), ("manual", "mara"), ("bulk", "jonas"))
-    )
+    usual = (("scheduled", _WORKER), ("scheduled", _WORKER), ("manual", "mara"), ("bulk", "jonas"))
+    trigger, by = ("on_error", _WORKER) if now - at < DAY else chance.choice(usual)
     rows = [_row(one, at, "extended", chance, trigger, by=by, fresh=True)]
-    if chance.random() < 0.3:
+    if trigger == "scheduled" and chance.random() < 0.4:
         rows.append(_row(one, at - 11 * MINUTE, "unreachable", chance, trigger, by=by, code=2, words=_TROUBLE))
-    if chance.random() < 0.4:
+    if chance.random() < 0.4 and at + 2 * DAY < now:
         rows.append(
             _row(one, min(at + 9 * DAY, now - chance.uniform(3, 30) * HOUR), "still_valid", chance, "manual", by="mara")
         )
@@ -221,7 +226,7 @@ def _row(
         "fingerprint": f"fp_{chance.randrange(16**16):016x}" if fresh else one.token.fingerprint,
         "new_fingerprint": one.token.fingerprint if fresh else None,
         "outcome": outcome,
-        "expires_before": at + chance.uniform(0.5, 30) * DAY if fresh else one.ends,
+        "expires_before": _end_before(at, trigger, chance) if fresh else one.ends,
         "expires_after": one.ends if fresh or outcome == "still_valid" else None,
         "apps_updated": len(one.apps) if fresh else 0,
         "code": code,
@@ -229,3 +234,7 @@ def _row(
         "words": words,
         "trace_id": f"A{chance.randrange(16**20):020x}",
     }
+
+
+def _end_before(at: datetime, trigger: str, chance: random.Random) -> datetime:
+    return at - chance.uniform(1, 30) * MINUTE if trigger == "on_error" else at + chance.uniform(0.5, 30) * DAY

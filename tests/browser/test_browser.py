@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text
 
-from core.store.database import reading
+from core import clock
+from core.store import jobs
+from core.store.database import reading, writing
 from core.store.schema import capi_job, capi_job_item
 from tests.browser.conftest import Console
 from tests.browser.screens import CHROMIUM, IDLE, PAGES, settle
@@ -86,6 +88,25 @@ def test_a_selection_stays_with_its_event_when_another_arrives(console: Console,
     assert _cell(page, 1, 11, 3) == before
     ticked = page.get_by_test_id("stDataFrame").nth(1).locator("tr[aria-selected=true]")
     assert [int(row.get_attribute("aria-rowindex")) for row in ticked.all()] == [2 + 3, 2 + 7]
+
+
+def test_progress_lives_and_a_question_is_not_interrupted(console: Console, page: Any) -> None:
+    _open(page, console, "tokens")
+    page.get_by_role("button", name="Refresh all due").click()
+    page.get_by_role("button", name="Yes, order it").click()
+    progress = page.get_by_test_id("stProgress")
+    progress.wait_for()
+    _tick(page, 0, 0)
+    page.get_by_role("button", name="Refresh selected (1)").click()
+    page.get_by_role("dialog").get_by_label("Reason").fill("half typed")
+    with writing(console.engine) as conn:
+        jobs.end(conn, 2, now=clock.now())
+    progress.wait_for(state="detached")
+    assert page.get_by_role("dialog").get_by_label("Reason").input_value() == "half typed"
+    page.keyboard.press("Escape")
+    page.get_by_role("dialog").wait_for(state="detached")
+    settle(page)
+    assert page.get_by_role("button", name="Refresh selected (1)").is_enabled()
 
 
 def test_filters_stand_in_the_address(console: Console, page: Any) -> None:

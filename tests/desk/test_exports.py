@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
 
 from core.desk import exports
 from core.desk.explain import FAILURES, OUTCOMES, REASONS, explain, next_step
+from core.inbound import shopify_events
+from core.meta import events
 from core.meta.failures import Failure
 from core.services.ladder import Outcome
 from core.store.database import reading
@@ -73,6 +77,17 @@ def test_every_failure_and_outcome_is_explained() -> None:
         assert said.whose
         assert said.do
     assert explain("never heard of").what
+
+
+def test_every_reason_to_skip_an_event_is_explained() -> None:
+    sources = [Path(events.__file__), *Path(shopify_events.__file__).parent.glob("*.py")]
+    lines = [line for source in sources for line in source.read_text().splitlines()]
+    words = {word for line in lines if "return" in line for word in re.findall(r'"([a-z]+_[a-z_]+)"', line)}
+    reasons = {
+        word for word in words if word.startswith(("no_", "bad_", "too_", "in_f", "not_", "pixel_", "test_", "other_"))
+    }
+    assert len(reasons) > 10
+    assert reasons <= set(REASONS)
 
 
 @pytest.mark.parametrize("health", list(Health))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import subprocess
 import sys
@@ -13,11 +14,17 @@ import pytest
 import requests
 from sqlalchemy import Engine, text
 
+from core import clock
+from core.desk import queries
 from core.doors import children
 from core.doors.children import Child, Supervisor
+from core.sandbox.client import Sandbox
+from core.sandbox.demo_past import seed
+from core.services.policy import Policy
 from core.store import database
 from core.store.database import reading
 from tests.processes import environment, eventually, free_port
+from tests.world import APP_ID
 
 
 @pytest.fixture
@@ -126,3 +133,17 @@ def test_the_sandbox_tells_its_story(sandbox_up: tuple[subprocess.Popen[bytes], 
 def _count(engine: Engine, what: str) -> int:
     with reading(engine) as conn:
         return int(conn.execute(text(f"SELECT count(*) FROM {what}")).scalar_one())
+
+
+def test_the_demo_opens_with_every_health_and_every_state(sqlite_engine: Engine, meta: Sandbox) -> None:
+    moment = clock.now()
+    policy = Policy(app_id=APP_ID)
+    seed(sqlite_engine, meta, policy, now=moment, chance=random.Random(1))
+    with reading(sqlite_engine) as conn:
+        seen = queries.overview(conn, now=moment, soon=policy.soon, window=policy.window)
+        history = queries.refresh_history(conn)
+    assert sum(seen.health.values()) == 60
+    assert all(seen.health.values()), seen.health
+    assert min(seen.delivered, seen.after_refresh, seen.refused, seen.waiting, seen.dead) > 0
+    assert len({row.outcome for row in history}) >= 5
+    assert [row.started_at for row in history] == sorted((row.started_at for row in history), reverse=True)
