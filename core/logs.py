@@ -22,7 +22,7 @@ _PATTERNS = (
         r"(?i)((?:access_token|fb_exchange_token|input_token|client_secret|appsecret_proof|revoke_token)"
         r"[\"']?\s*[=:]\s*[\"']?)[^\s&\"',}]+"
     ),
-    re.compile(r"(?i)(postgres(?:ql)?(?:\+\w+)?://[^:/@\s]+:)[^@\s]+(?=@)"),
+    re.compile(r"(?i)(postgres(?:ql)?(?:\+\w+)?://[^:/@\s]+:)(?!PASSWORD@)[^@\s]+(?=@)"),
 )
 
 _known: set[Secret] = set()

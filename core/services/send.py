@@ -76,6 +76,9 @@ def _walk(service: TokenRefreshService, pixel_id: str, new: list[NewEvent], by: 
 
 def _new_event(app: App, event: dict[str, Any], service: TokenRefreshService) -> NewEvent:
     now = service.clock()
+    given = event.get("event_time", 0)
+    if isinstance(given, bool) or not isinstance(given, int):
+        raise BadInput("event_time must be whole Unix seconds")
     event = {"event_id": uuid.uuid4().hex, "event_time": int(now.timestamp()), "action_source": "website", **event}
     reason = meta_events.check(event, now=now)
     at = from_unix(event["event_time"])

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 def parse(database_url: str) -> URL:
     """The URL with the driver we ship; SettingsError when it is neither SQLite nor PostgreSQL."""
-    hint = "use sqlite:///data/capi.db or postgresql://user:password@host:5432/name"
+    hint = "use sqlite:///data/capi.db or postgresql://USER:PASSWORD@HOST:5432/NAME"
     try:
         url = make_url(database_url)
     except (ArgumentError, ValueError):

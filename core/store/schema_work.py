@@ -1,0 +1,126 @@
+"""Our tables around the events: refused requests, jobs, cases, audit, workers, keys."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    Table,
+    Text,
+)
+
+from core.store.schema_base import Id, ours
+from core.store.types import Moment
+
+capi_receipt = Table(
+    "capi_receipt",
+    ours,
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("at", Moment, nullable=False, index=True),
+    Column("source", Text, nullable=False, comment="track or a webhook topic"),
+    Column("reason", Text, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("app_id", Text, index=True),
+    Column("shop_domain", Text),
+    Column("detail", Text),
+)
+
+capi_job = Table(
+    "capi_job",
+    ours,
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("kind", Text, nullable=False),
+    Column("dedupe_key", Text, unique=True, comment="emptied when the job ends"),
+    Column("by", Text, nullable=False),
+    Column("reason", Text),
+    Column("state", Text, nullable=False),
+    Column("total", Integer, nullable=False),
+    Column("done", Integer, nullable=False, server_default="0"),
+    Column("failed", Integer, nullable=False, server_default="0"),
+    Column("skipped", Integer, nullable=False, server_default="0"),
+    Column("created_at", Moment, nullable=False, index=True),
+    Column("ended_at", Moment),
+    Column("lease_by", Text),
+    Column("lease_until", Moment),
+    CheckConstraint("state IN ('queued','running','done','cancelled')", name="state"),
+)
+Index(
+    "ix_capi_job_open",
+    capi_job.c.state,
+    sqlite_where=capi_job.c.ended_at.is_(None),
+    postgresql_where=capi_job.c.ended_at.is_(None),
+)
+
+capi_job_item = Table(
+    "capi_job_item",
+    ours,
+    Column("job_id", Id, ForeignKey("capi_job.id"), primary_key=True),
+    Column("subject", Text, primary_key=True, comment="what is worked on: a fingerprint or an event's id"),
+    Column("outcome", Text, comment="empty: not done yet"),
+    Column("words", Text),
+)
+
+capi_case = Table(
+    "capi_case",
+    ours,
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("user_id", Text, nullable=False, index=True),
+    Column("fingerprint", Text, nullable=False, index=True),
+    Column("state", Text, nullable=False),
+    Column("failure", Text, nullable=False),
+    Column("words", Text),
+    Column("made_at", Moment, nullable=False),
+    Column("done_at", Moment),
+    CheckConstraint("state IN ('made','sent','opened','done')", name="state"),
+)
+# One open case for a token: whoever comes second finds it.
+Index(
+    "uq_capi_case_open",
+    capi_case.c.fingerprint,
+    unique=True,
+    sqlite_where=capi_case.c.done_at.is_(None),
+    postgresql_where=capi_case.c.done_at.is_(None),
+)
+
+capi_audit = Table(
+    "capi_audit",
+    ours,
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("at", Moment, nullable=False, index=True),
+    Column("by", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("reason", Text),
+    Column("hash", Text, nullable=False, unique=True, comment="SHA-256 over this line and the hash before it"),
+)
+
+capi_heartbeat = Table(
+    "capi_heartbeat",
+    ours,
+    Column("worker", Text, primary_key=True),
+    Column("started_at", Moment, nullable=False),
+    Column("seen_at", Moment, nullable=False),
+    Column("stopped_at", Moment),
+    Column("version", Text, nullable=False),
+)
+
+capi_schedule = Table(
+    "capi_schedule",
+    ours,
+    Column("task", Text, primary_key=True),
+    Column("due_at", Moment, nullable=False),
+)
+
+capi_api_key = Table(
+    "capi_api_key",
+    ours,
+    Column("hash", Text, primary_key=True, comment="SHA-256 of the key; the key itself is shown once"),
+    Column("title", Text, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("revoked_at", Moment),
+)
