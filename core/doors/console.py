@@ -24,12 +24,13 @@ from core.store import database, migrate
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of the menu; the empty `url_path` is where people arrive."""
+    """One line of the menu; the empty `url_path` is where people arrive. `sandbox`: not beside Meta itself."""
 
     file: str
     title: str
     icon: str
     url_path: str
+    sandbox: bool = False
 
 
 MENU: dict[str, tuple[Entry, ...]] = {
@@ -42,6 +43,7 @@ MENU: dict[str, tuple[Entry, ...]] = {
         Entry("failed_events.py", "Failed events", ":material/outbox:", "failed-events"),
         Entry("jobs.py", "Jobs", ":material/checklist:", "jobs"),
     ),
+    "Sandbox": (Entry("sandbox.py", "Sandbox", ":material/hearing:", "sandbox", sandbox=True),),
 }
 
 _STYLE = """<style>

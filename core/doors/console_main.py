@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from core.doors import console
+from core.doors import console, console_sandbox
 from core.doors.console_server import ROOT
 
 
@@ -19,8 +19,15 @@ def render() -> None:
 
 
 def _page(entry: console.Entry) -> st.Page:
-    path = ROOT / "pages" / entry.file
-    return st.Page(path, title=entry.title, icon=entry.icon, url_path=entry.url_path, default=entry.url_path == "")
+    """A page that is not for here is hidden only: who has its address reads why."""
+    return st.Page(
+        ROOT / "pages" / entry.file,
+        title=entry.title,
+        icon=entry.icon,
+        url_path=entry.url_path,
+        default=entry.url_path == "",
+        visibility="hidden" if entry.sandbox and not console_sandbox.here() else "visible",
+    )
 
 
 if __name__ == "__main__":

@@ -166,7 +166,7 @@ def _signals(supervisor: Supervisor) -> Iterator[None]:
 def _welcome(settings: Settings, *, sandbox: bool) -> str:
     rows = [
         ("console", settings.console_url, "overview, tokens, refresh history, failed events"),
-        ("endpoint", settings.endpoint_url, "POST /api/track, /webhooks/…, /api/refresh"),
+        ("endpoint", settings.public_url or settings.endpoint_url, "POST /api/track, /webhooks/…, /api/refresh"),
     ]
     if sandbox:
         rows.append(("sandbox", settings.sandbox_url, "plays Meta; what it heard: /_sandbox/stats"))

@@ -223,22 +223,25 @@ class TokenRefreshService:
         return sorted(newer, key=lambda pair: pair[1], reverse=True)[:1]
 
     def _wait(self, fingerprint: str, since: datetime) -> Refreshed:
-        """Until whoever refreshes this token is done, or its lease has run out."""
+        """Until whoever refreshes this token is done, or its lease has run out; then what came of it."""
         give_up = time.monotonic() + tokens.LEASE.total_seconds()
         while time.monotonic() < give_up:
             with reading(self.engine) as conn:
                 known = tokens.get(conn, fingerprint)
-                last = history.last_refresh(conn, fingerprint, since=since)
+                last = history.last_refresh(conn, fingerprint, since=since - tokens.LEASE)
                 held = bool(apps.holders(conn, fingerprint))
-            if last is not None:
-                return Refreshed(Outcome(last.outcome), last.new_fingerprint or fingerprint, words=last.words or "")
-            if not held:
-                return self._replaced(fingerprint)
             if known is None or known.refresh_until is None or known.refresh_until <= self.clock():
-                broken = known is not None and known.broken_since is not None
-                return Refreshed(Outcome.UNREACHABLE if broken else Outcome.STILL_VALID, fingerprint)
+                return self._seen(fingerprint, known, last, held)
             time.sleep(_POLL)
         return Refreshed(Outcome.UNREACHABLE, fingerprint, words="another worker is still refreshing this token")
+
+    def _seen(self, fingerprint: str, known: Row | None, last: Row | None, held: bool) -> Refreshed:
+        if last is not None:
+            return Refreshed(Outcome(last.outcome), last.new_fingerprint or fingerprint, words=last.words or "")
+        if not held:
+            return self._replaced(fingerprint)
+        broken = known is not None and known.broken_since is not None
+        return Refreshed(Outcome.UNREACHABLE if broken else Outcome.STILL_VALID, fingerprint)
 
     def _replaced(self, fingerprint: str) -> Refreshed:
         """Somebody stored another token already."""
