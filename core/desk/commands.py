@@ -190,13 +190,13 @@ def _store_token(
     now: datetime,
 ) -> None:
     new = token.fingerprint
-    apps.write_token(conn, app.id, token, expires_at=ends)
     due = policy.first_refresh(new, ends, now)
     tokens.see(conn, new, user_id=app.user_id, now=now, next_refresh_at=due)
     if facts is not None:
         tokens.learn(conn, new, facts, now=now)
         tokens.mend(conn, new, next_refresh_at=due)
         cases.close(conn, new, now=now)
+    apps.write_token(conn, app.id, token, expires_at=ends)
     old = app.fingerprint
     if old is not None and old != new and not apps.holders(conn, old):
         cases.close(conn, old, now=now)

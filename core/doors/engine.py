@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import psycopg
 from pgqueuer import PgQueuer
 from pgqueuer.adapters.drivers.psycopg import PsycopgDriver
+from pgqueuer.adapters.inmemory import InMemoryQueries
 from pgqueuer.adapters.persistence.qb import QueryBuilderEnvironment, QueryQueueBuilder, QuerySchedulerBuilder
 from pgqueuer.adapters.persistence.queries import Queries
 from sqlalchemy import Engine
@@ -35,6 +36,12 @@ async def open_queue(engine: Engine) -> AsyncIterator[PgQueuer]:
             qbs=QuerySchedulerBuilder(settings=settings),
         )
         yield PgQueuer(connection=driver, channel=settings.channel, queries=queries)
+
+
+async def forget_log(queue: PgQueuer) -> None:
+    """The queue in memory would keep a line for every job it ever ran."""
+    if isinstance(queue.queries, InMemoryQueries):
+        await queue.queries.clear_queue_log()
 
 
 async def enqueue(queue: PgQueuer, wanted: list[tuple[Work, str]]) -> None:

@@ -165,11 +165,11 @@ def _signals(supervisor: Supervisor) -> Iterator[None]:
 
 def _welcome(settings: Settings, *, sandbox: bool) -> str:
     rows = [
-        ("console", settings.console_url, "overview, tokens, refresh history, failed events"),
+        ("console", settings.console_url, "overview, token health, refresh history, failed events"),
         ("endpoint", settings.public_url or settings.endpoint_url, "POST /api/track, /webhooks/…, /api/refresh"),
     ]
     if sandbox:
-        rows.append(("sandbox", settings.sandbox_url, "plays Meta; what it heard: /_sandbox/stats"))
+        rows.append(("sandbox", settings.sandbox_url, "plays Meta; the console's Sandbox page shows what it heard"))
     lines = ["", *(f"  {title:<9} {url:<24} {what}" for title, url, what in rows), ""]
     lines += [f"  {line}" for line in (_TRY_SANDBOX if sandbox else _TRY)]
     return "\n".join([*lines, "", "  Ctrl-C stops everything.", ""])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -24,7 +25,7 @@ from sqlalchemy.exc import OperationalError
 
 from core import __version__, clock
 from core.doors import wiring
-from core.doors.engine import enqueue, open_queue
+from core.doors.engine import enqueue, forget_log, open_queue
 from core.services import bulk, watch
 from core.services.delivery import deliver
 from core.services.refresh import TokenRefreshService
@@ -40,6 +41,8 @@ T = TypeVar("T")
 RECONNECT = 2.0
 # A wake-up held by a worker that died is handed to another after this long.
 TAKEN_OVER_AFTER = timedelta(seconds=10)
+# How long one pixel may keep a thread before the others have their turn, in seconds.
+TURN = 10.0
 # A day's checks, spread over its minutes, for 20,000 tokens.
 CHECKS_A_MINUTE = 20
 
@@ -58,7 +61,14 @@ class Worker:
 
     def __init__(self, engine: Engine, service: TokenRefreshService, *, threads: int) -> None:
         self.engine, self.service, self.threads = engine, service, threads
-        self.pool = ThreadPoolExecutor(threads + 2, thread_name_prefix="work")
+        # Each kind of work has threads of its own: a slow Meta must not hold up the refresh of a broken token,
+        # nor the sweep that finds one.
+        self.pools = {
+            Work.DELIVER: ThreadPoolExecutor(threads, thread_name_prefix="deliver"),
+            Work.REFRESH: ThreadPoolExecutor(max(2, threads // 2), thread_name_prefix="refresh"),
+            Work.RUN: ThreadPoolExecutor(2, thread_name_prefix="run"),
+        }
+        self.house = ThreadPoolExecutor(len(TASKS) + 3, thread_name_prefix="house")
         self.stopping = asyncio.Event()
         self.nudge = asyncio.Event()
         self.started_at = clock.now()
@@ -74,7 +84,8 @@ class Worker:
                 log.error("the database is away, trying again", extra={"error": str(error).splitlines()[0]})
                 await self._pause(RECONNECT)
         await self._blocking(self._leave)
-        self.pool.shutdown()
+        for pool in (*self.pools.values(), self.house):
+            pool.shutdown()
         log.info("worker stopped", extra={"worker": self.service.worker})
 
     def stop(self) -> None:
@@ -83,11 +94,12 @@ class Worker:
 
     async def _work(self, queue: PgQueuer) -> None:
         self._register(queue)
-        most = max(20, self.threads * 2)
+        most = max(20, self.threads * 4)
         running = asyncio.create_task(
             queue.run(batch_size=10, max_concurrent_tasks=most, heartbeat_timeout=TAKEN_OVER_AFTER)
         )
-        loops = [self._sweep(queue), self._keep_timetable(queue), self._beat(), self.stopping.wait()]
+        tasks = [self._keep(task, queue) for task in TASKS]
+        loops = [self._sweep(queue), *tasks, self._beat(), self.stopping.wait()]
         beside = [asyncio.create_task(loop) for loop in loops]
         try:
             await asyncio.wait((running, *beside), return_when=asyncio.FIRST_COMPLETED)
@@ -107,24 +119,26 @@ class Worker:
             Work.RUN: self._run_job,
         }
         for work, handler in handlers.items():
-            queue.entrypoint(str(work))(self._entrypoint(handler))
+            queue.entrypoint(str(work))(self._entrypoint(handler, self.pools[work]))
 
-    def _entrypoint(self, handler: Callable[[str], None]) -> Callable[[Job], Awaitable[None]]:
+    def _entrypoint(self, handler: Callable[[str], None], pool: ThreadPoolExecutor) -> Callable[[Job], Awaitable[None]]:
         async def entrypoint(job: Job) -> None:
-            await self._blocking(handler, (job.payload or b"").decode())
+            subject = (job.payload or b"").decode()
+            await asyncio.get_running_loop().run_in_executor(pool, handler, subject)
             self.nudge.set()
 
         return entrypoint
 
     def _deliver(self, pixel_id: str) -> None:
         service = self.service
+        enough = time.monotonic() + TURN
         broken = deliver(
             self.engine,
             service.graph,
             pixel_id,
             policy=service.policy,
             by=service.worker,
-            stop=self.stopping.is_set,
+            stop=lambda: self.stopping.is_set() or time.monotonic() > enough,
         )
         for fingerprint in broken:  # the next step of the same worker: nobody waits for a sweep
             self._refresh(fingerprint)
@@ -148,21 +162,20 @@ class Worker:
         while not self.stopping.is_set():
             self.nudge.clear()
             await enqueue(queue, await self._blocking(self._due_work))
+            await forget_log(queue)
             await self._pause(rest)
 
-    async def _keep_timetable(self, queue: PgQueuer) -> None:
+    async def _keep(self, task: Task, queue: PgQueuer) -> None:
+        """One task of the timetable, beside the others: a slow one holds nobody up."""
         while not self.stopping.is_set():
-            for task in await self._blocking(self._due_tasks):
-                await enqueue(queue, await self._blocking(self._task, task))
-            await asyncio.sleep(1)
-
-    def _due_tasks(self) -> list[Task]:
-        with reading(self.engine) as conn:
-            waiting = workers.not_due(conn, now=clock.now())
-        return [task for task in TASKS if task.name not in waiting]
+            await enqueue(queue, await self._blocking(self._task, task))
+            await asyncio.sleep(min(task.every.total_seconds(), 1.0))
 
     def _task(self, task: Task) -> list[tuple[Work, str]]:
         now = clock.now()
+        with reading(self.engine) as conn:
+            if workers.is_waiting(conn, task.name, every=task.every, now=now):
+                return []
         with writing(self.engine) as conn:
             mine = workers.claim_task(conn, task.name, every=task.every, now=now)
         if not mine:
@@ -199,7 +212,7 @@ class Worker:
                 await self.nudge.wait()
 
     async def _blocking(self, function: Callable[..., T], *args: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self.pool, function, *args)
+        return await asyncio.get_running_loop().run_in_executor(self.house, function, *args)
 
 
 def _release(worker: Worker, now: datetime) -> None:

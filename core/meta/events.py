@@ -79,6 +79,8 @@ KEEPS_IN_STORE: Final = timedelta(days=62)
 # A request begun in time must still be in time when Meta reads it.
 _MARGIN: Final = timedelta(minutes=15)
 _AHEAD: Final = timedelta(seconds=60)
+# Far above any real event, far below what one request may hold (core.meta.graph.MAX_BYTES).
+MAX_EVENT_BYTES: Final = 200_000
 
 # Customer data that Meta calls too weak, alone or together with the rest of its line (2804050).
 # https://developers.facebook.com/docs/marketing-api/conversions-api/best-practices

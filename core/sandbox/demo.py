@@ -167,9 +167,8 @@ def _sends_nonsense(demo: Demo) -> None:
 
 def _another_passes(demo: Demo) -> None:
     app = demo.chance.choice([app for app in demo.lively() if app.expires_at is not None])
-    holding = [other.id for other in demo.of(app.email)]
     with writing(demo.engine) as conn:
-        apps.correct_expiry(conn, holding, clock.now() - timedelta(seconds=1))
+        apps.correct_expiry(conn, demo.of(app.email), app.fingerprint or "", clock.now() - timedelta(seconds=1))
     demo.report(app, "order")
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 
-from sqlalchemy import Row
+from sqlalchemy import Connection, Row
 
 from core.clock import now as real_now
 from core.errors import Conflict, CoreError
 from core.services.refresh import TokenRefreshService
 from core.store import jobs, outbox, pixels
-from core.store.database import reading, writing
+from core.store.database import insist, reading, writing
 from core.store.wake import Work, wake
 
 log = logging.getLogger("bulk")
@@ -67,22 +68,31 @@ def _was_stopped(service: TokenRefreshService, job: Row) -> bool:
 def _retry(service: TokenRefreshService, job: Row, subject: str) -> None:
     """Make one dead or parked event due again, and its result known, in one transaction."""
     now = real_now()
-    with writing(service.engine) as conn:
-        found = outbox.find(conn, int(subject))
-        if found is None or found.state not in ("dead", "due"):
-            words = f"is {found.state} now" if found else "is not stored any more"
-            jobs.record(conn, job.id, subject, "skipped", words, by=service.worker, now=now)
-            return
-        if found.deadline_at <= now:
-            jobs.record(conn, job.id, subject, "skipped", "its deadline has passed", by=service.worker, now=now)
-            return
-        if found.state == "dead":
-            outbox.move(conn, "retry", [found.id], next_attempt_at=now, attempts=0)
-        else:
-            outbox.hurry(conn, found.id, now=now)
-        pixels.resume(conn, [found.pixel_id])
-        wake(conn, Work.DELIVER, [found.pixel_id])
-        jobs.record(conn, job.id, subject, "ok", "sent again", by=service.worker, now=now)
+
+    def once_more(conn: Connection) -> None:
+        outcome, words = _send_again(conn, int(subject), now)
+        jobs.record(conn, job.id, subject, outcome, words, by=service.worker, now=now)
+
+    insist(service.engine, once_more)
+
+
+def _send_again(conn: Connection, event_id: int, now: datetime) -> tuple[str, str]:
+    """(outcome, words) of one event's retry; a parked one only waits on when its token is broken."""
+    found = outbox.find(conn, event_id)
+    if found is None:
+        return "skipped", "is not stored any more"
+    if found.deadline_at <= now:
+        return "skipped", "its deadline has passed"
+    if found.state == "parked" and found.failure != "permission":
+        return "skipped", "waits for its token, and goes out by itself when that is mended"
+    pixels.resume(conn, [found.pixel_id])
+    if found.state == "due":
+        outbox.hurry(conn, found.id, now=now)
+    else:
+        verb = "retry" if found.state == "dead" else "release"
+        outbox.move(conn, verb, [found.id], next_attempt_at=now, attempts=0, parked_by=None)
+    wake(conn, Work.DELIVER, [found.pixel_id])
+    return "ok", "sent again"
 
 
 KINDS: dict[str, Callable[[TokenRefreshService, Row, str], None]] = {

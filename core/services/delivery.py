@@ -90,7 +90,7 @@ def _claim(conn: Connection, lease: Lease, policy: Policy, now: datetime) -> Cla
     events = outbox.take(conn, lease.pixel_id, group, now=now, count=MAX_EVENTS, size=MAX_BYTES)
     ours = _is_ours(conn, app, policy)
     batch = Batch(lease, app.token, app.test_event_code, ours, tuple(events))
-    failure = _why_not(conn, app, policy, now)
+    failure = _why_not(conn, app, lease.pixel_id, policy, now)
     if failure is not None:
         _park(conn, batch, failure)
     return Claim(batch, failure)
@@ -105,7 +105,7 @@ def _companions(conn: Connection, app: App, pixel_id: str) -> list[str]:
     ]
 
 
-def _why_not(conn: Connection, app: App, policy: Policy, now: datetime) -> str | None:
+def _why_not(conn: Connection, app: App, pixel_id: str, policy: Policy, now: datetime) -> str | None:
     """Why nothing may be sent for this app now, as the failure its events are parked with."""
     if app.token is None:
         return "no_token"
@@ -116,6 +116,8 @@ def _why_not(conn: Connection, app: App, policy: Policy, now: datetime) -> str |
         apps.mirror(conn, app.id, app.token.fingerprint)
     elif known.broken_since is not None:
         return str(known.broken_failure)
+    if shut := pixels.shut_out(conn, pixel_id, app.token.fingerprint, now=now):
+        return shut
     if app.expires_at is None or app.expires_at > now:
         return None
     log.warning("[Track] Detected token error, attempting to refresh token...")

@@ -122,6 +122,8 @@ def _without_exchange(standing: Standing, facts: TokenFacts | None, policy: Poli
     if issuer not in (None, policy.app_id):
         words = "valid, but made by another Meta app: it cannot be exchanged here"
         return Result(Outcome.STILL_VALID, expires_at=standing.expires_at, facts=facts, words=words)
+    if facts is not None and facts.never_expires:  # an exchange would give it an end
+        return Result(Outcome.STILL_VALID, facts=facts, words="valid according to Meta, and without an end")
     if facts is None or policy.near_end(standing.expires_at, now) or policy.near_end(facts.expires_at, now):
         return None
     return Result(Outcome.STILL_VALID, expires_at=facts.expires_at, facts=facts, words="valid according to Meta")

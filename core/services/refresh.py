@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,7 +23,7 @@ from core.meta.graph import Graph, GraphError
 from core.secret import Secret
 from core.services import settle
 from core.services.ladder import TOKEN_FAILURES, USABLE, Outcome, Result, Standing, climb
-from core.services.policy import ON_ERROR_PAUSE, Policy
+from core.services.policy import DAY, ON_ERROR_PAUSE, Policy
 from core.services.settle import Order
 from core.store import apps, database, history, tokens
 from core.store.apps import App
@@ -31,6 +32,8 @@ from core.store.database import reading, writing
 log = logging.getLogger("refresh")
 
 _POLL = 0.05
+# Triggers that no person stands behind: they do not repeat what has just come to nothing.
+AUTOMATIC = frozenset({"scheduled", "on_error"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ class TokenRefreshService:
     ) -> None:
         self.engine, self.graph, self.policy, self.worker, self.clock = engine, graph, policy, worker, clock
 
-    def check_and_refresh_token(self, app_id: str, *, trigger: str = "manual", by: str = "library") -> Refreshed:
+    def check_and_refresh_token(self, app_id: str, *, trigger: str = "scheduled", by: str = "library") -> Refreshed:
         """Refresh the app's token when it has expired, ends within the window or is broken; NotFound.
 
         `app_id` is `App.id` or the public `appId`. A token with time left answers `still_valid` without a call.
@@ -142,19 +145,32 @@ class TokenRefreshService:
             for app in holding:
                 self._see(conn, app, started)
             known = tokens.get(conn, fingerprint)
-            mine = bool(holding) and tokens.lease(conn, fingerprint, by=self.worker, now=started)
-        if not holding or known is None:
-            return self._replaced(fingerprint)
+            if not holding or known is None:
+                tokens.retire(conn, fingerprint)
+                return self._replaced(fingerprint)
+            if trigger in AUTOMATIC and (rested := self._rests(conn, known, started)):
+                return rested
+            lease = f"{self.worker}:{uuid.uuid4().hex[:8]}"  # threads of one worker fence each other, too
+            mine = tokens.lease(conn, fingerprint, by=lease, now=started)
         app_id = app_id or known.broken_app
         if not mine:
             return self._wait(fingerprint, started)
         try:
             users = [user_id] if user_id else sorted({app.user_id for app in holding})
-            runs = [self._run(Order(fingerprint, user, app_id, trigger, by, started)) for user in users]
+            runs = [self._run(Order(fingerprint, user, app_id, trigger, by, started, lease)) for user in users]
         finally:
             with writing(self.engine) as conn:
-                tokens.release(conn, fingerprint, by=self.worker)
+                tokens.release(conn, fingerprint, by=lease)
         return runs[-1]
+
+    def _rests(self, conn: Connection, known: Row, now: datetime) -> Refreshed | None:
+        """The answer without asking Meta: only the merchant can mend it, or the next try has its time."""
+        if known.needs_reconnect:
+            return Refreshed(Outcome.NEEDS_RECONNECT, known.fingerprint, words=known.broken_words or "")
+        last = history.last_refresh(conn, known.fingerprint, since=now - DAY)
+        if last is None or known.next_refresh_at is None or known.next_refresh_at <= now:
+            return None
+        return Refreshed(Outcome(last.outcome), known.fingerprint, words=last.words or "")
 
     def _run(self, order: Order) -> Refreshed:
         with reading(self.engine) as conn:
@@ -177,7 +193,7 @@ class TokenRefreshService:
         try:
             # An exchanged token must not be lost to a passing deadlock: the transaction is made again.
             written = database.insist(
-                self.engine, lambda conn: settle.settle(conn, order, result, self.policy, worker=self.worker, now=now)
+                self.engine, lambda conn: settle.settle(conn, order, result, self.policy, now=now)
             )
         except Conflict:
             return self._wait(order.fingerprint, order.started_at)
@@ -208,7 +224,9 @@ class TokenRefreshService:
         if order.trigger != "on_error" or known is None or known.broken_since is None:
             return False
         last = history.last_refresh(conn, order.fingerprint, since=now - ON_ERROR_PAUSE)
-        return last is not None and last.trigger == "on_error" and last.outcome in USABLE
+        if last is None or last.trigger != "on_error" or last.outcome not in USABLE or last.user_id != order.user_id:
+            return False
+        return (last.new_fingerprint or last.fingerprint) == order.fingerprint
 
     def _siblings(self, conn: Connection, order: Order, app: App, now: datetime) -> list[tuple[Secret, datetime]]:
         """Newer tokens of the user's other apps that nobody has refused, the latest end first."""

@@ -69,7 +69,7 @@ class Rest:
 _SECOND, _MINUTE, _HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 RESTS: dict[Failure, Rest] = {
     Failure.TRANSIENT: Rest(_SECOND, 15 * _MINUTE),
-    Failure.UNKNOWN: Rest(10 * _SECOND, 15 * _MINUTE),
+    Failure.UNKNOWN: Rest(_MINUTE, _HOUR),
     Failure.TOKEN_SOFT: Rest(20 * _SECOND, 5 * _MINUTE),
     Failure.RATE_LIMITED: Rest(_MINUTE, _HOUR),
     Failure.APP_CONFIG: Rest(_MINUTE, 15 * _MINUTE),
@@ -87,9 +87,10 @@ def send(engine: Engine, graph: Graph, batch: Batch, *, clock: Callable[[], date
             answer = _post(graph, part)
         except GraphError as error:
             with writing(engine) as conn:
-                todo += _refused(conn, part, error, started=started, now=clock())
-            if error.failure is not Failure.INVALID_EVENT:
+                again = _refused(conn, part, error, started=started, now=clock())
+            if again is None:
                 raise Stopped(_broken(part, error)) from None
+            todo += again
         else:
             with writing(engine) as conn:
                 _delivered(conn, part, answer, clock())
@@ -128,22 +129,41 @@ def _delivered(conn: Connection, part: Batch, answer: Sent, now: datetime) -> No
         log.info("[Track] ✅ SUCCESS (after token refresh): Event sent to Facebook CAPI", extra={"events": refreshed})
 
 
-def _refused(conn: Connection, part: Batch, error: GraphError, *, started: datetime, now: datetime) -> list[Batch]:
-    """Record a refusal; what of the batch is to be sent again at once."""
+def _refused(
+    conn: Connection, part: Batch, error: GraphError, *, started: datetime, now: datetime
+) -> list[Batch] | None:
+    """Record a refusal: the parts to be sent again at once, or None when nothing more can go for now."""
     pixels.renew(conn, part.lease, now=now)
     attempt_id = _attempt(conn, part, error, started, now)
-    if error.failure is Failure.INVALID_EVENT:
+    if _divisible(part, error.failure):
         return _divide(conn, part, error, attempt_id)
     if _broken(part, error):
         _park_all(conn, part, error, attempt_id, now)
-        return []
+        return None
     until = RESTS[error.failure].until(now, part.lease.failures, error.retry_after)
+    if error.failure is Failure.PERMISSION:
+        _shut(conn, part, error, attempt_id, until)
+        return None
     pixels.hold_back(conn, part.lease, until=until, failure=str(error.failure))
-    worn = [event.id for event in part.events if _worn_out(event, error.failure)]
-    rest = [id_ for id_ in part.ids if id_ not in set(worn)]
-    outbox.move(conn, "bury", worn, failure=str(error.failure), attempt_id=attempt_id)
+    worn = {event.id for event in part.events if _worn_out(event, error.failure)}
+    outbox.move(conn, "bury", sorted(worn), failure=str(error.failure), attempt_id=attempt_id)
+    rest = [id_ for id_ in part.ids if id_ not in worn]
     outbox.refused(conn, rest, failure=str(error.failure), attempt_id=attempt_id, next_at=until)
-    return []
+    return None
+
+
+def _divisible(part: Batch, failure: Failure) -> bool:
+    """Whether one event may be to blame: Meta says so, or says a second time what nobody understands."""
+    again = failure is Failure.UNKNOWN and len(part.events) > 1 and all(event.attempts for event in part.events)
+    return again or failure is Failure.INVALID_EVENT
+
+
+def _shut(conn: Connection, part: Batch, error: GraphError, attempt_id: int, until: datetime) -> None:
+    """This token may not use this pixel: its events wait for another token, or for the next try; others go on."""
+    assert part.token is not None
+    fingerprint = part.token.fingerprint
+    pixels.shut_for(conn, part.lease, fingerprint, until=until, failure=str(error.failure))
+    outbox.move(conn, "park", part.ids, parked_by=fingerprint, failure=str(error.failure), attempt_id=attempt_id)
 
 
 def _attempt(conn: Connection, part: Batch, error: GraphError, started: datetime, now: datetime) -> int:

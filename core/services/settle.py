@@ -25,19 +25,22 @@ class Order:
     trigger: str
     by: str
     started_at: datetime
+    lease: str
 
 
-def settle(conn: Connection, order: Order, result: Result, policy: Policy, *, worker: str, now: datetime) -> list[str]:
+def settle(conn: Connection, order: Order, result: Result, policy: Policy, *, now: datetime) -> list[str]:
     """Write a refresh's result in one transaction; the ids of the apps that now hold another token.
 
     Conflict when the lease was lost meanwhile: somebody else's result stands.
     """
-    if not tokens.holds(conn, order.fingerprint, by=worker, now=now):
+    if not tokens.holds(conn, order.fingerprint, by=order.lease, now=now):
         raise Conflict("another worker took this refresh over")
     holding = [app for app in apps.holders(conn, order.fingerprint) if app.user_id == order.user_id]
     before = holding[0].expires_at if holding else None
     written = _store(conn, order, result, policy, holding, now) if result.outcome in USABLE else []
-    if result.outcome is Outcome.NEEDS_RECONNECT:
+    if not holding:
+        tokens.retire(conn, order.fingerprint)
+    elif result.outcome is Outcome.NEEDS_RECONNECT:
         _open_case(conn, order, result, now)
     elif result.outcome not in USABLE:
         known = tokens.get(conn, order.fingerprint)
@@ -69,8 +72,8 @@ def _store(
 
 def _confirm(conn: Connection, order: Order, result: Result, policy: Policy, holding: list[App], now: datetime) -> None:
     """The stored token stays; its end is put right where Meta named another."""
-    if result.expires_at is not None:
-        apps.correct_expiry(conn, [app.id for app in holding], result.expires_at)
+    if result.expires_at is not None or (result.facts and result.facts.never_expires):
+        apps.correct_expiry(conn, holding, order.fingerprint, result.expires_at)
     if result.facts:
         tokens.learn(conn, order.fingerprint, result.facts, now=now)
     tokens.mend(conn, order.fingerprint, next_refresh_at=_next(policy, order.fingerprint, result, now))

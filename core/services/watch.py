@@ -7,11 +7,13 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Engine
 
+from core.meta.answers import TokenFacts
 from core.meta.graph import Graph, GraphError
 from core.services import settle
 from core.services.ladder import PASSING
-from core.services.policy import Policy
-from core.store import apps, cases, jobs, outbox, tokens
+from core.services.policy import DAY, Policy
+from core.store import apps, cases, jobs, outbox, pixels, tokens
+from core.store.apps import App
 from core.store.database import reading, writing
 from core.store.wake import Work
 
@@ -45,11 +47,14 @@ def release_replaced(engine: Engine, *, now: datetime) -> int:
     """Set free every event whose app holds another token than the one it waits for, or the same one mended."""
     with reading(engine) as conn:
         waiting = outbox.parked_by(conn)
-        current = {app.id: app.fingerprint for app in apps.of_ids(conn, {app_id for app_id, _ in waiting})}
+        current = {app.id: app for app in apps.of_ids(conn, {app_id for app_id, _ in waiting})}
+        shut = pixels.shut(conn, now=now)
         free = [
             (app_id, waits_for)
             for app_id, waits_for in waiting
-            if (found := current.get(app_id)) is not None and (found != waits_for or _is_mended(conn, found))
+            if (app := current.get(app_id)) is not None
+            and (found := app.fingerprint) is not None
+            and (found != waits_for or ((app.pixel_id, found) not in shut and _is_mended(conn, found)))
         ]
     released = sum(settle.release(engine, [app_id], waits_for, now=now) for app_id, waits_for in free)
     if released:
@@ -65,15 +70,17 @@ def _is_mended(conn: Connection, fingerprint: str) -> bool:
 def notice_tokens(engine: Engine, policy: Policy, *, now: datetime) -> int:
     """Take note of tokens that somebody else stored or took away; how many."""
     with reading(engine) as conn:
-        changed = [
-            (app_id, user_id, token, expires_at, seen)
-            for app_id, user_id, token, expires_at, seen in apps.stored_tokens(conn)
-            if (token.fingerprint if token else None) != seen
-        ]
-    for app_id, user_id, token, expires_at, seen in changed:
+        unplanned = tokens.unplanned(conn)
+        stored = apps.stored_tokens(conn)
+    named = [(*row, row[2].fingerprint if row[2] else None) for row in stored]
+    late = {found: expires_at for _, _, _, expires_at, _, found in named if found in unplanned and expires_at}
+    for planned, ends in late.items():  # the end was stored after the token
         with writing(engine) as conn:
-            found = token.fingerprint if token else None
-            if token is not None and found is not None:
+            tokens.plan(conn, str(planned), policy.first_refresh(str(planned), ends, now))
+    changed = [row for row in named if row[5] != row[4]]
+    for app_id, user_id, _, expires_at, seen, found in changed:
+        with writing(engine) as conn:
+            if found is not None:
                 due = policy.first_refresh(found, expires_at, now)
                 tokens.see(conn, found, user_id=user_id, now=now, next_refresh_at=due)
             apps.mirror(conn, app_id, found)
@@ -109,10 +116,10 @@ def check(engine: Engine, graph: Graph, policy: Policy, fingerprint: str, *, now
         holding = apps.holders(conn, fingerprint)
     if not holding or holding[0].token is None:
         with writing(engine) as conn:
+            cases.close(conn, fingerprint, now=now)
             tokens.forget(conn, fingerprint)
         return
     facts = graph.debug_token(holding[0].token)
-    app_ids = [app.id for app in holding]
     with writing(engine) as conn:
         known = tokens.get(conn, fingerprint)
         tokens.learn(conn, fingerprint, facts, now=now)
@@ -120,13 +127,27 @@ def check(engine: Engine, graph: Graph, policy: Policy, fingerprint: str, *, now
             failure = str(facts.failure or "token_dead")
             tokens.break_(conn, fingerprint, failure=failure, words=facts.words, app_id=None, now=now)
             return
-        due = policy.first_refresh(fingerprint, facts.expires_at, now)
-        if holding[0].expires_at is None and facts.expires_at is not None:
-            apps.correct_expiry(conn, app_ids, facts.expires_at)
-            tokens.plan(conn, fingerprint, due)
+        holding = apps.holders(conn, fingerprint)  # somebody may have stored another token meanwhile
+        _plan(conn, policy, fingerprint, holding, facts, now)
         mended = known is not None and known.needs_reconnect
         if mended:
+            due = policy.first_refresh(fingerprint, facts.expires_at, now)
             tokens.mend(conn, fingerprint, next_refresh_at=due)
             cases.close(conn, fingerprint, now=now)
     if mended:
-        settle.release(engine, app_ids, fingerprint, now=now)
+        settle.release(engine, [app.id for app in holding], fingerprint, now=now)
+
+
+def _plan(
+    conn: Connection, policy: Policy, fingerprint: str, holding: list[App], facts: TokenFacts, now: datetime
+) -> None:
+    """Meta's own word on the end decides when a token is refreshed, however late or wrong it was stored."""
+    if facts.expires_at is not None and any(app.expires_at is None for app in holding):
+        apps.correct_expiry(conn, [app for app in holding if app.expires_at is None], fingerprint, facts.expires_at)
+    known = tokens.get(conn, fingerprint)
+    stored = min((app.expires_at for app in holding if app.expires_at), default=None)
+    due = policy.first_refresh(fingerprint, facts.expires_at or stored, now)
+    if known is None or known.broken_since is not None or due is None or facts.never_expires:
+        return
+    if known.next_refresh_at is None or due < known.next_refresh_at - DAY:
+        tokens.plan(conn, fingerprint, due)

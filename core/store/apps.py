@@ -149,11 +149,13 @@ def write_token(conn: Connection, app_id: str, token: Secret, *, expires_at: dat
     mirror(conn, app_id, token.fingerprint)
 
 
-def correct_expiry(conn: Connection, app_ids: Iterable[str], expires_at: datetime | None) -> None:
-    """Write Meta's own word on the end of an unchanged token."""
-    conn.execute(
-        update(app_settings).where(app_settings.c.appId.in_(list(app_ids))).values(metaTokenExpiresAt=expires_at)
-    )
+def correct_expiry(conn: Connection, holding: Sequence[App], fingerprint: str, expires_at: datetime | None) -> None:
+    """Write Meta's own word on the end of this token for those apps that still hold it."""
+    for one in holding:
+        current = conn.scalar(_locked_token(one.id))
+        if current is not None and current.fingerprint == fingerprint:
+            ends = update(app_settings).where(app_settings.c.appId == one.id)
+            conn.execute(ends.values(metaTokenExpiresAt=expires_at))
 
 
 def mirror(conn: Connection, app_id: str, fingerprint: str | None) -> None:

@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, select, text, update
+from sqlalchemy import Connection, Row, bindparam, delete, exists, select, text, update
 
 from core.errors import Conflict
+from core.meta.events import MAX_EVENT_BYTES
 from core.store.database import chunks, insert_into
-from core.store.schema import capi_event, capi_outbox
+from core.store.schema import capi_event, capi_outbox, capi_pixel
 from core.store.types import Moment
 from core.store.wake import Work, wake
 
@@ -81,6 +82,7 @@ def accept(conn: Connection, events: Sequence[NewEvent], *, now: datetime) -> li
     """Write these events; True for each that is new, False for each that was known by (app, name, event_id)."""
     if not events:
         return []
+    events = [replace(one, skipped="too_large") if len(one.payload) > MAX_EVENT_BYTES else one for one in events]
     ids = _distinct_ids(len(events), now)
     unless_known = insert_into(conn, capi_event).on_conflict_do_nothing(
         index_elements=["app_id", "event_name", "event_id"]
@@ -143,7 +145,8 @@ _DUE_PIXELS = text("""
     )
     SELECT pixel.id FROM pixel LEFT JOIN capi_pixel p ON p.pixel_id = pixel.id
     WHERE pixel.id IS NOT NULL
-      AND (p.wait_until IS NULL OR p.wait_until <= :now) AND (p.lease_until IS NULL OR p.lease_until <= :now)
+      AND (p.wait_until IS NULL OR p.wait_until <= :now OR p.wait_token IS NOT NULL)
+      AND (p.lease_until IS NULL OR p.lease_until <= :now)
       AND EXISTS (SELECT 1 FROM capi_outbox o
                   WHERE o.state = 'due' AND o.pixel_id = pixel.id AND o.next_attempt_at <= :now
                     AND o.deadline_at > :now)
@@ -228,6 +231,7 @@ def release(conn: Connection, app_ids: Iterable[str], fingerprint: str, *, now: 
         select(o.id, o.pixel_id)
         .where(text("state = 'parked'"), o.app_id.in_(list(app_ids)), o.parked_by == fingerprint)
         .limit(CHUNK)
+        .with_for_update(skip_locked=True)  # two who release at once share the work
     )
     rows = conn.execute(wanted).all()
     changes = {"parked_by": None, "next_attempt_at": now, "failure": None, "after_refresh": fingerprint != NO_TOKEN}
@@ -239,7 +243,8 @@ def release(conn: Connection, app_ids: Iterable[str], fingerprint: str, *, now: 
 def find(conn: Connection, event_id: int) -> Row | None:
     """A stored payload's row without the payload; None once it was delivered."""
     o = capi_outbox.c
-    return conn.execute(select(o.id, o.app_id, o.pixel_id, o.state, o.deadline_at).where(o.id == event_id)).first()
+    ours = select(o.id, o.app_id, o.pixel_id, o.state, o.deadline_at, capi_event.c.failure)
+    return conn.execute(ours.join(capi_event, capi_event.c.id == o.id).where(o.id == event_id)).first()
 
 
 def hurry(conn: Connection, event_id: int, *, now: datetime) -> None:
@@ -250,7 +255,9 @@ def hurry(conn: Connection, event_id: int, *, now: datetime) -> None:
 def expire(conn: Connection, *, now: datetime) -> int:
     """Bury what Meta would no longer take; returns how many (at most CHUNK)."""
     o = capi_outbox.c
-    late = select(o.id).where(text("state != 'dead'"), o.deadline_at <= now).limit(CHUNK)
+    p = capi_pixel.c
+    in_flight = exists().where(p.pixel_id == o.pixel_id, p.lease_until > now)  # its answer decides, not we
+    late = select(o.id).where(text("state != 'dead'"), o.deadline_at <= now, ~in_flight).limit(CHUNK)
     ids = conn.scalars(late).all()
     move(conn, "bury", ids, failure="past_deadline")
     return len(ids)

@@ -132,6 +132,13 @@ def due_for_refresh(conn: Connection, *, now: datetime, limit: int, broken: bool
     return list(conn.scalars(due.order_by(t.next_refresh_at).limit(limit)))
 
 
+def unplanned(conn: Connection) -> set[str]:
+    """Healthy tokens whose refresh nobody has planned: their end was not known, or nobody held them for a while."""
+    t = capi_token.c
+    healthy = t.broken_since.is_(None) & t.needs_reconnect.is_(False) & t.never_expires.is_(False)
+    return set(conn.scalars(select(t.fingerprint).where(t.next_refresh_at.is_(None), healthy)))
+
+
 def due_for_check(conn: Connection, *, before: datetime, limit: int) -> list[str]:
     """Fingerprints that /debug_token was not asked about since `before`, never asked first."""
     t = capi_token.c

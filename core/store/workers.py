@@ -27,10 +27,11 @@ def forget_old(conn: Connection, *, before: datetime) -> None:
     conn.execute(capi_heartbeat.delete().where(capi_heartbeat.c.seen_at < before))
 
 
-def not_due(conn: Connection, *, now: datetime) -> set[str]:
-    """Tasks whose time has not come: a look that costs no write."""
+def is_waiting(conn: Connection, task: str, *, every: timedelta, now: datetime) -> bool:
+    """Whether the task's time has not come: a look that costs no write."""
     s = capi_schedule.c
-    return set(conn.scalars(select(s.task).where(s.due_at > now, s.due_at <= now + timedelta(minutes=2))))
+    not_yet = (s.task == task) & (s.due_at > now) & (s.due_at <= now + every + timedelta(seconds=1))
+    return conn.scalar(select(s.task).where(not_yet)) is not None
 
 
 def claim_task(conn: Connection, task: str, *, every: timedelta, now: datetime) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -160,7 +161,75 @@ def test_a_pixel_that_the_token_cannot_reach_waits_long_and_says_why(world: Worl
     sent = world.an_event(app)
     world.deliver(app)
     event = world.event(sent)
-    assert (event.state, event.failure) == ("due", "permission")
+    assert (event.state, event.failure) == ("parked", "permission")
+    assert watch.release_replaced(world.engine, now=world.clock()) == 0, "not before the next try"
+    world.an_event(app)
+    world.deliver(app)
+    assert world.meta.count("events") == 1
+    assert watch.release_replaced(world.engine, now=world.clock() + DAY) == 2
+
+
+def test_a_token_that_may_not_does_not_hold_up_another_on_its_pixel(world: World) -> None:
+    barred = world.an_app(world.meta.create_token(pixels=["1"]), pixel="4711")
+    healthy = world.an_app(world.meta.create_token(), pixel="4711")
+    first, second = world.an_event(barred, age=DAY), world.an_event(healthy)
+    world.deliver(healthy)
+    world.deliver(healthy)
+    assert (world.state_of(first), world.state_of(second)) == ("parked", "delivered")
+    fresh = world.meta.create_token()
+    with writing(world.engine) as conn:
+        apps.write_token(conn, barred.id, fresh, expires_at=None)
+    watch.release_replaced(world.engine, now=world.clock())
+    world.deliver(barred)
+    assert world.state_of(first) == "delivered"
+
+
+def test_an_event_too_large_for_any_request_is_skipped_and_blocks_nothing(world: World) -> None:
+    app = world.an_app(world.meta.create_token())
+    large = world.an_event(app, custom_data={"content_name": "x" * 900_000})
+    small = world.an_event(app)
+    world.deliver(app)
+    assert (world.event(large).state, world.event(large).failure) == ("skipped", "too_large")
+    assert world.state_of(small) == "delivered"
+
+
+def test_one_event_that_nobody_understands_does_not_sink_its_batch(world: World) -> None:
+    app = world.an_app(world.meta.create_token())
+    sent = [world.an_event(app) for _ in range(8)]
+    error = {"code": 99999, "message": "?", "status": 400}
+    world.meta.fault("events", "error", error=error, count=2)
+    for _ in range(4):
+        world.deliver(app)
+        _time_passes(world)
+    assert world.states() == {"delivered": len(sent)}
+
+
+def test_a_deadline_that_passes_in_flight_leaves_the_answer_its_word(world: World) -> None:
+    app = world.an_app(world.meta.create_token())
+    late = world.an_event(app, age=7 * DAY - timedelta(seconds=2))
+    now = world.clock()
+    with writing(world.engine) as conn:
+        lease = pixels.take(conn, app.pixel_id or "", by="busy", now=now)
+        assert lease is not None
+        assert outbox.expire(conn, now=now + timedelta(seconds=5)) == 0
+        pixels.give_up(conn, lease)
+        assert outbox.expire(conn, now=now + timedelta(seconds=5)) == 1
+    assert world.state_of(late) == "dead"
+
+
+def test_two_who_release_at_once_share_the_work(world: World) -> None:
+    token = world.meta.create_token(expires_in=-1)
+    app = world.an_app(token)
+    for _ in range(200):
+        world.an_event(app)
+    world.meta.expire(token)
+    world.deliver(app)
+    with writing(world.engine) as conn:
+        apps.write_token(conn, app.id, world.meta.create_token(), expires_at=None)
+    with ThreadPoolExecutor(4) as pool:
+        released = list(pool.map(lambda _: watch.release_replaced(world.engine, now=world.clock()), range(4)))
+    assert sum(released) == 200
+    assert world.states() == {"due": 200}
 
 
 def test_an_answer_nobody_knows_is_tried_three_times(world: World) -> None:

@@ -80,6 +80,51 @@ def test_a_dead_token_is_not_exchanged(world: World, subcode: int) -> None:
     assert world.token(token.fingerprint).needs_reconnect
 
 
+def test_a_token_of_two_users_is_mended_for_both(world: World) -> None:
+    token = world.meta.create_token(expires_in=3600)
+    one, two = (world.an_app(token, expires_in=-DAY, email=f"{who}@example.com") for who in ("one", "two"))
+    service = world.service()
+    service.broke(world.app(one), Failure.TOKEN_EXPIRED, "expired")
+    assert service.refresh(token.fingerprint, trigger="on_error", by="test").usable
+    assert token not in (world.app(one).token, world.app(two).token)
+    assert {row.outcome for row in world.refreshes()} == {"extended"}
+
+
+@pytest.mark.parametrize("mode", ["same_token", "expired"])
+def test_what_has_just_come_to_nothing_is_not_repeated(world: World, mode: str) -> None:
+    over = mode == "expired"
+    token = world.meta.create_token(expires_in=-1 if over else 5 * 24 * 3600, mode=None if over else mode)
+    app = world.an_app(token, expires_in=-DAY if over else 5 * DAY)
+    service = world.service()
+    outcomes = {service.check_and_refresh_token(app.id).outcome for _ in range(5)}
+    error = GraphError(Failure.TOKEN_EXPIRED, code=190, subcode=463, fingerprint=token.fingerprint)
+    if over:
+        assert not any(service.handle_facebook_api_error(error, app.id) for _ in range(5))
+    assert outcomes == {Outcome.NEEDS_RECONNECT if over else Outcome.NOT_EXTENDED}
+    assert world.meta.count("exchange") == 1
+    service.refresh(token.fingerprint, trigger="manual", by="ann")
+    assert world.meta.count("exchange") == 2, "a person may ask again"
+
+
+def test_a_never_ending_token_with_a_past_date_loses_the_date(world: World) -> None:
+    token = world.meta.create_token(never=True)
+    app = world.an_app(token, expires_in=-DAY)
+    error = GraphError(Failure.TOKEN_EXPIRED, code=190, subcode=463, fingerprint=token.fingerprint)
+    assert world.service().handle_facebook_api_error(error, app.id) is True
+    assert world.app(app).expires_at is None
+    assert world.token(world.app(app).fingerprint or "").broken_since is None
+
+
+def test_a_late_error_about_a_replaced_token_leaves_nothing_behind(world: World) -> None:
+    token = world.meta.create_token(expires_in=5 * 24 * 3600)
+    app = world.an_app(token, expires_in=5 * DAY)
+    world.service().check_and_refresh_token(app.id)
+    world.service().broke(app, Failure.TOKEN_EXPIRED, "late")
+    world.service().refresh(token.fingerprint, trigger="on_error", by="test")
+    old = world.token(token.fingerprint)
+    assert (old.broken_since, old.next_refresh_at) == (None, None)
+
+
 def test_an_error_that_is_not_about_the_token_refreshes_nothing(world: World) -> None:
     app = world.an_app(world.meta.create_token())
     assert world.service().handle_facebook_api_error(GraphError(Failure.TRANSIENT, code=2), app.id) is False

@@ -11,6 +11,7 @@ from core.secret import Secret
 from core.services import watch
 from core.services.policy import Policy
 from core.services.sending import RESTS
+from core.store import apps
 from core.store.database import writing
 from core.store.wake import Work
 from tests.world import APP_ID, DAY, World
@@ -69,6 +70,47 @@ def test_the_daily_check_learns_what_meta_knows(world: World) -> None:
     ends = world.app(second).expires_at
     assert ends is not None
     assert abs(ends - world.clock() - 60 * DAY) < timedelta(minutes=5)
+
+
+def test_an_end_stored_after_its_token_is_planned_for(world: World) -> None:
+    token = world.meta.create_token(expires_in=5 * 24 * 3600)
+    app = world.an_app(token, expires_in=None)
+    _notice_all(world)
+    assert world.token(token.fingerprint).next_refresh_at is None
+    with writing(world.engine) as conn:
+        apps.write_token(conn, app.id, token, expires_at=world.clock() + 5 * DAY)
+    watch.notice_tokens(world.engine, POLICY, now=world.clock())
+    assert watch.due_refreshes(world.engine, now=world.clock()) == [token.fingerprint]
+
+
+def test_meta_knows_better_when_a_token_ends(world: World) -> None:
+    token = world.meta.create_token(expires_in=5 * 24 * 3600)
+    world.an_app(token, expires_in=90 * DAY)
+    _notice_all(world)
+    assert watch.due_refreshes(world.engine, now=world.clock()) == []
+    watch.check_tokens(world.engine, world.graph(), POLICY, now=world.clock(), limit=10)
+    assert watch.due_refreshes(world.engine, now=world.clock()) == [token.fingerprint]
+
+
+def test_the_check_does_not_touch_a_token_stored_meanwhile(world: World) -> None:
+    old, new = world.meta.create_token(expires_in=2 * 24 * 3600), world.meta.create_token()
+    app = world.an_app(old, expires_in=None)
+    _notice_all(world)
+    ends = world.clock() + 60 * DAY
+    graph = world.graph()
+    ask = graph.debug_token
+
+    def meanwhile(token: Secret) -> object:
+        with writing(world.engine) as conn:
+            apps.write_token(conn, app.id, new, expires_at=ends)
+        return ask(token)
+
+    graph.debug_token = meanwhile  # type: ignore[method-assign, assignment]
+    watch.check(world.engine, graph, POLICY, old.fingerprint, now=world.clock())
+    stored = world.app(app)
+    assert stored.token == new
+    assert stored.expires_at is not None
+    assert abs(stored.expires_at - ends) < timedelta(seconds=1)
 
 
 def test_a_token_that_is_alive_again_sets_its_events_free(world: World) -> None:

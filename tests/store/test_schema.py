@@ -9,6 +9,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, inspect, text
+from sqlalchemy.exc import DBAPIError
 
 from core.errors import SchemaError, SettingsError, StoreError
 from core.store import database, migrate
@@ -68,6 +69,12 @@ def test_a_database_that_is_away_is_named_without_its_password() -> None:
         migrate.prepare(engine)
     assert "hush-hush" not in str(error.value)
     assert "someone" in str(error.value)
+
+
+def test_a_failing_statement_does_not_show_its_parameters(engine: Engine) -> None:
+    with pytest.raises(DBAPIError) as error, engine.connect() as conn:
+        conn.execute(text('UPDATE "AppSettings" SET "noSuchColumn" = :token'), {"token": "MARKED"})
+    assert "MARKED" not in str(error.value)
 
 
 def test_sqlite_is_durable_and_waits_for_locks(sqlite_engine: Engine) -> None:
