@@ -218,7 +218,7 @@ def _refuse_unknown(given: dict[str, str]) -> None:
     for name in sorted(given):
         if name.startswith("CAPI_") and name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else "`capi-console settings` lists the names"
+            hint = f"did you mean {near[0]}?" if near else "README.md lists the names"
             raise SettingsError(f"{name} is not a setting: {hint}")
 
 

@@ -35,9 +35,9 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
         "Cause", ["", *words], key="cause", bind="query-params", format_func=lambda word: frames.said(word) or "Any"
     )
     view = st.segmented_control(
-        "Show", list(queries.VIEWS), default="can be sent", required=True, key="show", bind="query-params"
+        "Show", list(queries.VIEWS), default="still in time", required=True, key="show", bind="query-params"
     )
-filters = {"view": view or "can be sent", "failure": failure or None, "search": search}
+filters = {"view": view or "still in time", "failure": failure or None, "search": search}
 with console.looking() as conn:
     total = queries.failed_total(conn, now=now, **filters)
     rows = queries.failed_events(
@@ -65,6 +65,7 @@ with actions:
             ],
             lambda why: commands.order_retry(console.engine(), chosen, by=operator, reason=why, now=clock.now()),
             clears="events",
+            possible=preview.retried > 0,
         )
     paging.download(
         "Failed events",

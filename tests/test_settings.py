@@ -16,7 +16,7 @@ from core.errors import SettingsError
     ("given", "line"),
     [
         ({"CAPI_ENDPONT_PORT": "1"}, "CAPI_ENDPONT_PORT is not a setting: did you mean CAPI_ENDPOINT_PORT?"),
-        ({"CAPI_SOMETHING": "1"}, "CAPI_SOMETHING is not a setting: `capi-console settings` lists the names"),
+        ({"CAPI_SOMETHING": "1"}, "CAPI_SOMETHING is not a setting: README.md lists the names"),
         ({"CAPI_ENDPOINT_PORT": "x"}, "CAPI_ENDPOINT_PORT: input should be a valid integer"),
         ({"CAPI_ENDPOINT_PORT": "70000"}, "CAPI_ENDPOINT_PORT: input should be less than or equal to 65535"),
         ({"CAPI_REFRESH_WINDOW_DAYS": "0"}, "CAPI_REFRESH_WINDOW_DAYS: input should be greater than"),

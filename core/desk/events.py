@@ -46,7 +46,7 @@ class View:
 
 
 VIEWS: dict[str, View] = {
-    "can be sent": View(STATES, still_in_time=True),
+    "still in time": View(STATES, still_in_time=True),
     "waiting": View(("parked",)),
     "retrying": View(("due",)),
     "dead": View(("dead",), latest_first=True),
@@ -100,7 +100,7 @@ def failed_events(
     conn: Connection,
     *,
     now: datetime,
-    view: str = "can be sent",
+    view: str = "still in time",
     failure: str | None = None,
     search: str | None = None,
     after: tuple[datetime, int] | None = None,

@@ -161,6 +161,9 @@ def next_step(health: Health, outcome: str | None, *, has_token: bool = True, br
         return _STEPS[health]
     if broken is not None:
         return explain(broken).do
-    if outcome in ("refused", "unreachable") and health in (Health.EXPIRING_SOON, Health.RENEWING):
+    if outcome in ("not_extended", "new_token_same_expiry", "refused", "unreachable") and health in (
+        Health.EXPIRING_SOON,
+        Health.RENEWING,
+    ):
         return explain(outcome).do
     return _STEPS[health]

@@ -129,7 +129,7 @@ def failed_report(
     conn: Connection,
     *,
     now: datetime,
-    view: str = "can be sent",
+    view: str = "still in time",
     failure: str | None = None,
     search: str | None = None,
 ) -> Iterator[str]:

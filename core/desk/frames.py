@@ -157,7 +157,7 @@ def jobs(rows: Sequence[JobRow]) -> pd.DataFrame:
 def items(rows: Sequence[JobItem]) -> pd.DataFrame:
     return _frame(
         "Subject, Result, Words",
-        ((row.subject, row.outcome or "waiting", row.words or "") for row in rows),
+        ((row.subject, row.outcome or "not done", row.words or "") for row in rows),
     )
 
 

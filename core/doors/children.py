@@ -49,32 +49,34 @@ class Supervisor:
     def __init__(self, environment: Mapping[str, str], *, out: Callable[[str], None] = say) -> None:
         self.environment, self.out = dict(environment), out
         self.children: list[Child] = []
-        self.stopping = threading.Event()
+        # A plain flag: a signal handler that sets it can never wait for a lock that it has interrupted.
+        self.stopping = False
 
     def start(self, child: Child) -> bool:
         """Until it answers; False when it never did, or when we were told to stop."""
         self.children.append(child)
         self._spawn(child)
         give_up = time.monotonic() + PATIENCE
-        while not self.stopping.is_set() and time.monotonic() < give_up:
+        while not self.stopping and time.monotonic() < give_up:
             if not child.running:
                 return False
             if child.answers(child):
                 return True
-            self.stopping.wait(_LOOK)
+            time.sleep(_LOOK)
         return False
 
     def watch(self) -> int:
         """Until we are told to stop (0) or a child's settings are wrong (2)."""
-        while not self.stopping.wait(_LOOK):
+        while not self.stopping:
+            time.sleep(_LOOK)
             for child in self.children:
-                if not child.running and self._fell(child) == WRONG_SETUP:
+                if not self.stopping and not child.running and self._fell(child) == WRONG_SETUP:
                     return WRONG_SETUP
         return 0
 
     def stop(self) -> None:
         """SIGTERM to all at once, 15 s for what is in flight, then SIGKILL."""
-        self.stopping.set()
+        self.stopping = True
         for child in self.children:
             if child.process is not None and child.running:
                 child.process.send_signal(signal.SIGTERM)

@@ -63,7 +63,9 @@ def events(
 
 
 def retry(
-    event: Annotated[list[int] | None, typer.Option(help="Id of an event, as `events` prints it; repeat it.")] = None,
+    event: Annotated[
+        list[int] | None, typer.Option(min=1, max=2**63 - 1, help="Id of an event, as `events` prints it; repeat it.")
+    ] = None,
     state: Annotated[str | None, typer.Option(help=f"All in this state: {', '.join(RETRIED)}.")] = None,
     failure: Annotated[str | None, typer.Option(help="With --state: only those that failed so.")] = None,
     search: Annotated[str | None, typer.Option(help="With --state: only those that a search finds.")] = None,

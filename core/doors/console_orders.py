@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import streamlit as st
+from sqlalchemy import Connection
 
 from core import clock
 from core.desk import frames, queries
@@ -16,7 +17,13 @@ _LIVE, _CALM = 1.0, 10.0
 
 
 def confirm(
-    title: str, lines: Sequence[str], order: Callable[[str], int | None], *, clears: str = "", done: str = ""
+    title: str,
+    lines: Sequence[str],
+    order: Callable[[str], int | None],
+    *,
+    clears: str = "",
+    done: str = "",
+    possible: bool = True,
 ) -> None:
     """Ask once more, with the exact count and a box for the reason; then order and close.
 
@@ -42,7 +49,9 @@ def confirm(
         for line in lines:
             st.write(line)
         st.text_input("Reason", key="reason", placeholder="Stands in the audit trail", max_chars=200)
-        st.button("Yes, order it", type="primary", key="yes", on_click=give, icon=":material/check:")
+        st.button(
+            "Yes, order it", type="primary", key="yes", on_click=give, disabled=not possible, icon=":material/check:"
+        )
 
     st.session_state.pop("answered", None)
     st.session_state["asking"] = True
@@ -70,20 +79,35 @@ def live_jobs() -> None:
     st.session_state["asking"] = False
     with console.looking() as conn:
         running = queries.open_jobs(conn)
-    st.session_state["jobs.running"] = len(running)
+        _tell_ended(conn, st.session_state.get("jobs.running", set()) - {job.id for job in running})
+    st.session_state["jobs.running"] = {job.id for job in running}
     with st.sidebar:
         st.fragment(_progress, run_every=_LIVE if running else _CALM)()
+
+
+def _tell_ended(conn: Connection, ended: Collection[int]) -> None:
+    """How the jobs that were running a moment ago came out."""
+    for job_id in ended:
+        if (job := queries.job_progress(conn, job_id)) is not None:
+            icon = ":material/error:" if job.failed else ":material/check_circle:"
+            words = f"Job {job.id} {job.state}: {job.ok:,} went well, {job.failed:,} failed, {job.skipped:,} skipped"
+            st.toast(words, icon=icon, duration="long")
 
 
 def _progress() -> None:
     with console.looking() as conn:
         running = queries.open_jobs(conn)
-        silent = not any(worker.alive for worker in queries.workers(conn, now=clock.now())) if running else False
+        silent = not any(worker.alive for worker in queries.workers(conn, now=clock.now()))
     for job in running:
         words = f"Job {job.id}: {frames.said(job.kind).lower()}, {job.done:,} of {job.total:,}"
         st.progress(job.done / job.total if job.total else 1.0, text=words)
     if silent:
-        st.warning("No worker is alive: orders wait. Start one with `capi-console worker`.", icon=":material/warning:")
+        st.warning(
+            "No worker is alive: events and orders wait. Start one with `capi-console worker`.",
+            icon=":material/warning:",
+        )
     # A page drawn anew would close the question that somebody is answering.
-    if st.session_state.get("jobs.running", 0) != len(running) and not st.session_state.get("asking"):
+    if st.session_state.get("jobs.running", set()) != {job.id for job in running} and not st.session_state.get(
+        "asking"
+    ):
         st.rerun()

@@ -71,7 +71,7 @@ def _run(supervisor: Supervisor, settings: Settings, engine: Engine, *, sandbox:
 
 
 def _gave_up(supervisor: Supervisor, child: Child) -> int:
-    if supervisor.stopping.is_set():
+    if supervisor.stopping:
         return 0
     code = child.process.poll() if child.process else None
     if child.reader is not None:
@@ -152,7 +152,7 @@ def _signals(supervisor: Supervisor) -> Iterator[None]:
     """Ctrl-C, SIGTERM and a closed terminal all mean: stop everything."""
 
     def told(_number: int, _frame: FrameType | None) -> None:
-        supervisor.stopping.set()
+        supervisor.stopping = True
 
     names = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
     before = {name: signal.signal(name, told) for name in names}
@@ -182,5 +182,6 @@ _TRY = (
 _TRY_SANDBOX = (
     "Some 60 shops report by themselves. Within a minute one token passes its end and is mended, and its event",
     "goes out after all; another one Meta refuses for good: its events wait, and it is listed as Needs reconnect.",
-    "Try in the console: Token health → Refresh all due; Failed events → look at Meta's words, retry one.",
+    "Try in the console: Token health → Refresh all due; Failed events → what is dead, Meta's words, retry one.",
+    f"At the shell, beside it: DATABASE_URL=sqlite:///{SANDBOX_DATABASE} .venv/bin/capi-console tokens",
 )

@@ -121,8 +121,9 @@ def _why_not(conn: Connection, app: App, pixel_id: str, policy: Policy, now: dat
     if app.expires_at is None or app.expires_at > now:
         return None
     log.warning("[Track] Detected token error, attempting to refresh token...")
-    words = "the stored end of this token has passed"
-    tokens.break_(conn, app.token.fingerprint, failure=str(Failure.TOKEN_EXPIRED), words=words, app_id=app.id, now=now)
+    tokens.break_(
+        conn, app.token.fingerprint, failure=str(Failure.TOKEN_EXPIRED), words=tokens.PAST_END, app_id=app.id, now=now
+    )
     return str(Failure.TOKEN_EXPIRED)
 
 

@@ -221,7 +221,8 @@ class TokenRefreshService:
 
     def _just_mended(self, conn: Connection, known: Row | None, order: Order, now: datetime) -> bool:
         """Whether our own refresh on error ended well moments ago and the token was refused again since."""
-        if order.trigger != "on_error" or known is None or known.broken_since is None:
+        refused = known is not None and known.broken_since is not None and known.broken_words != tokens.PAST_END
+        if order.trigger != "on_error" or not refused:
             return False
         last = history.last_refresh(conn, order.fingerprint, since=now - ON_ERROR_PAUSE)
         if last is None or last.trigger != "on_error" or last.outcome not in USABLE or last.user_id != order.user_id:

@@ -169,7 +169,7 @@ def _shut(conn: Connection, part: Batch, error: GraphError, attempt_id: int, unt
 def _attempt(conn: Connection, part: Batch, error: GraphError, started: datetime, now: datetime) -> int:
     assert part.token is not None
     log.warning(
-        "Meta refused a request",
+        "Meta could not be reached" if error.status is None else "Meta refused a request",
         extra={
             "pixel": part.lease.pixel_id,
             "events": len(part.events),
@@ -177,6 +177,7 @@ def _attempt(conn: Connection, part: Batch, error: GraphError, started: datetime
             "code": error.code,
             "subcode": error.subcode,
             "trace": error.trace_id,
+            "words": error.words,
             "token": part.token.fingerprint,
         },
     )

@@ -75,4 +75,6 @@ class connecting:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OperationalError):
             words = str(error.orig).strip().splitlines()[0]
-            raise StoreError(f"the database {self.shown} cannot be used ({words}): check DATABASE_URL") from None
+            raise StoreError(
+                f"the database {self.shown} cannot be used ({words}): check DATABASE_URL and the disk"
+            ) from None

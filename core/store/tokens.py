@@ -14,6 +14,9 @@ from core.store.schema import capi_token
 # Longer than the four calls of a refresh may take in all.
 LEASE = timedelta(seconds=60)
 
+# Why a token is broken though Meta has not refused it.
+PAST_END = "the stored end of this token has passed"
+
 _MENDED: dict[str, Any] = {
     "broken_since": None,
     "broken_failure": None,

@@ -56,7 +56,7 @@ def take(url: str, folder: Path, *, pages: dict[str, str] = PAGES, size: tuple[i
             for name, path in pages.items():
                 page.goto(f"{url.rstrip('/')}/{path}")
                 settle(page)
-                target = folder / f"{name}-{theme}.png"
+                target = folder / f"{name}{'' if theme == 'light' else '-dark'}.png"
                 target.write_bytes(small(page.screenshot()))
                 taken.append(target)
             context.close()

@@ -35,7 +35,7 @@ def _count(engine: Engine, where: str) -> int:
         ("waiting", "state = 'parked'"),
         ("dead", "state = 'dead'"),
         ("retrying", "state = 'due' AND failure IS NOT NULL"),
-        ("can be sent", "state IN ('parked', 'dead') OR state = 'due' AND failure IS NOT NULL"),
+        ("still in time", "state IN ('parked', 'dead') OR state = 'due' AND failure IS NOT NULL"),
     ],
 )
 def test_each_view_pages_by_key_through_all_of_its_events(world: Engine, now: datetime, view: str, where: str) -> None:

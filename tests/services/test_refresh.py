@@ -14,7 +14,8 @@ from core.meta.failures import Failure
 from core.meta.graph import GraphError
 from core.secret import Secret
 from core.services.ladder import Outcome
-from core.store.database import reading
+from core.store import apps
+from core.store.database import reading, writing
 from core.store.schema import capi_case
 from tests.world import DAY, World
 
@@ -123,6 +124,20 @@ def test_a_late_error_about_a_replaced_token_leaves_nothing_behind(world: World)
     world.service().refresh(token.fingerprint, trigger="on_error", by="test")
     old = world.token(token.fingerprint)
     assert (old.broken_since, old.next_refresh_at) == (None, None)
+
+
+def test_the_platforms_recipe_works_twice_in_a_row(world: World) -> None:
+    app = world.an_app(world.meta.create_token())
+    for count in (1, 2):
+        held = world.app(app)
+        with writing(world.engine) as conn:
+            apps.correct_expiry(conn, [held], held.fingerprint or "", world.clock() - DAY)
+        sent = world.an_event(app)
+        for fingerprint in world.deliver(app):
+            assert world.service().refresh(fingerprint, trigger="on_error", by="test").usable
+        world.deliver(app)
+        assert world.state_of(sent) == "delivered"
+        assert world.meta.count("exchange") == count
 
 
 def test_an_error_that_is_not_about_the_token_refreshes_nothing(world: World) -> None:
