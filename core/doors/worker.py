@@ -130,9 +130,15 @@ class Worker:
         return entrypoint
 
     def _deliver(self, pixel_id: str) -> None:
+        """Deliver, mend what was refused on the way as the next step of the same worker, and deliver once more."""
+        mended = [self._mended(fingerprint) for fingerprint in self._delivered(pixel_id)]
+        if any(mended):
+            self._delivered(pixel_id)
+
+    def _delivered(self, pixel_id: str) -> list[str]:
         service = self.service
         enough = time.monotonic() + TURN
-        broken = deliver(
+        return deliver(
             self.engine,
             service.graph,
             pixel_id,
@@ -140,18 +146,20 @@ class Worker:
             by=service.worker,
             stop=lambda: self.stopping.is_set() or time.monotonic() > enough,
         )
-        for fingerprint in broken:  # the next step of the same worker: nobody waits for a sweep
-            self._refresh(fingerprint)
 
     def _refresh(self, fingerprint: str) -> None:
-        """Only what is still due: another worker may have mended it, or have failed a moment ago."""
+        self._mended(fingerprint)
+
+    def _mended(self, fingerprint: str) -> bool:
+        """Refresh only what is still due: another worker may have mended it, or have failed a moment ago."""
         with reading(self.engine) as conn:
             known = tokens.get(conn, fingerprint)
         if known is None or known.needs_reconnect or known.next_refresh_at is None:
-            return
-        if known.next_refresh_at <= clock.now():
-            trigger = "on_error" if known.broken_since else "scheduled"
-            self.service.refresh(fingerprint, trigger=trigger, by=self.service.worker)
+            return False
+        if known.next_refresh_at > clock.now():
+            return False
+        trigger = "on_error" if known.broken_since else "scheduled"
+        return self.service.refresh(fingerprint, trigger=trigger, by=self.service.worker).usable
 
     def _run_job(self, job_id: str) -> None:
         bulk.run(self.service, int(job_id), threads=self.threads, stop=self.stopping.is_set)
