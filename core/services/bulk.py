@@ -86,11 +86,10 @@ def _send_again(conn: Connection, event_id: int, now: datetime) -> tuple[str, st
     if found.state == "parked" and found.failure != "permission":
         return "skipped", "waits for its token, and goes out by itself when that is mended"
     pixels.resume(conn, [found.pixel_id])
-    if found.state == "due":
-        outbox.hurry(conn, found.id, now=now)
+    if found.state == "dead":
+        outbox.move(conn, "retry", [found.id], next_attempt_at=now, attempts=0)
     else:
-        verb = "retry" if found.state == "dead" else "release"
-        outbox.move(conn, verb, [found.id], next_attempt_at=now, attempts=0, parked_by=None)
+        outbox.hurry(conn, found.id, now=now)
     wake(conn, Work.DELIVER, [found.pixel_id])
     return "ok", "sent again"
 

@@ -64,7 +64,7 @@ def deliver(
                 break
             if claim.park_as is None:
                 sending.send(engine, graph, claim.batch, clock=clock)
-            elif claim.batch.token is not None:
+            elif claim.batch.token is not None and claim.park_as != Failure.PERMISSION:
                 refused.append(claim.batch.token.fingerprint)
     except sending.Stopped as stopped:
         refused += [stopped.fingerprint] if stopped.fingerprint else []
@@ -90,10 +90,22 @@ def _claim(conn: Connection, lease: Lease, policy: Policy, now: datetime) -> Cla
     events = outbox.take(conn, lease.pixel_id, group, now=now, count=MAX_EVENTS, size=MAX_BYTES)
     ours = _is_ours(conn, app, policy)
     batch = Batch(lease, app.token, app.test_event_code, ours, tuple(events))
-    failure = _why_not(conn, app, lease.pixel_id, policy, now)
+    failure = _why_not(conn, app, policy, now)
     if failure is not None:
         _park(conn, batch, failure)
+    elif until := _barred_until(conn, batch, group, now):
+        failure = str(Failure.PERMISSION)
+        ids = [event.id for event in events]
+        outbox.move(conn, "park", ids, parked_by=app.fingerprint, failure=failure, next_attempt_at=until)
     return Claim(batch, failure)
+
+
+def _barred_until(conn: Connection, batch: Batch, app_ids: list[str], now: datetime) -> datetime | None:
+    """Until when Meta is not asked again, after it said that this token may not use this pixel."""
+    if batch.token is None:
+        return None
+    until = outbox.barred_until(conn, batch.lease.pixel_id, app_ids, batch.token.fingerprint)
+    return until if until is not None and until > now else None
 
 
 def _companions(conn: Connection, app: App, pixel_id: str) -> list[str]:
@@ -105,7 +117,7 @@ def _companions(conn: Connection, app: App, pixel_id: str) -> list[str]:
     ]
 
 
-def _why_not(conn: Connection, app: App, pixel_id: str, policy: Policy, now: datetime) -> str | None:
+def _why_not(conn: Connection, app: App, policy: Policy, now: datetime) -> str | None:
     """Why nothing may be sent for this app now, as the failure its events are parked with."""
     if app.token is None:
         return "no_token"
@@ -116,8 +128,6 @@ def _why_not(conn: Connection, app: App, pixel_id: str, policy: Policy, now: dat
         apps.mirror(conn, app.id, app.token.fingerprint)
     elif known.broken_since is not None:
         return str(known.broken_failure)
-    if shut := pixels.shut_out(conn, pixel_id, app.token.fingerprint, now=now):
-        return shut
     if app.expires_at is None or app.expires_at > now:
         return None
     log.warning("[Track] Detected token error, attempting to refresh token...")

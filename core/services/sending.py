@@ -73,7 +73,7 @@ RESTS: dict[Failure, Rest] = {
     Failure.TOKEN_SOFT: Rest(20 * _SECOND, 5 * _MINUTE),
     Failure.RATE_LIMITED: Rest(_MINUTE, _HOUR),
     Failure.APP_CONFIG: Rest(_MINUTE, 15 * _MINUTE),
-    Failure.PERMISSION: Rest(15 * _MINUTE, 24 * _HOUR),
+    Failure.PERMISSION: Rest(_HOUR, _HOUR),
 }
 
 
@@ -143,7 +143,7 @@ def _refused(
     until = RESTS[error.failure].until(now, part.lease.failures, error.retry_after)
     if error.failure is Failure.PERMISSION:
         _shut(conn, part, error, attempt_id, until)
-        return None
+        return []
     pixels.hold_back(conn, part.lease, until=until, failure=str(error.failure))
     worn = {event.id for event in part.events if _worn_out(event, error.failure)}
     outbox.move(conn, "bury", sorted(worn), failure=str(error.failure), attempt_id=attempt_id)
@@ -161,9 +161,8 @@ def _divisible(part: Batch, failure: Failure) -> bool:
 def _shut(conn: Connection, part: Batch, error: GraphError, attempt_id: int, until: datetime) -> None:
     """This token may not use this pixel: its events wait for another token, or for the next try; others go on."""
     assert part.token is not None
-    fingerprint = part.token.fingerprint
-    pixels.shut_for(conn, part.lease, fingerprint, until=until, failure=str(error.failure))
-    outbox.move(conn, "park", part.ids, parked_by=fingerprint, failure=str(error.failure), attempt_id=attempt_id)
+    waits = {"parked_by": part.token.fingerprint, "next_attempt_at": until, "failure": str(error.failure)}
+    outbox.move(conn, "park", part.ids, attempt_id=attempt_id, **waits)
 
 
 def _attempt(conn: Connection, part: Batch, error: GraphError, started: datetime, now: datetime) -> int:

@@ -116,12 +116,12 @@ def _remember(
     )
 
 
-def release(engine: Engine, app_ids: list[str], fingerprint: str, *, now: datetime) -> int:
+def release(engine: Engine, app_ids: list[str], fingerprint: str, *, now: datetime, all_of_them: bool = True) -> int:
     """Everything of these apps that waits for this token becomes due, in short transactions; how many."""
     total = 0
     while True:
         with writing(engine) as conn:
-            moved = outbox.release(conn, app_ids, fingerprint, now=now)
+            moved = outbox.release(conn, app_ids, fingerprint, now=now, all_of_them=all_of_them)
         total += moved
         if moved < outbox.CHUNK:
             return total

@@ -12,7 +12,7 @@ from core.meta.graph import Graph, GraphError
 from core.services import settle
 from core.services.ladder import PASSING
 from core.services.policy import DAY, Policy
-from core.store import apps, cases, jobs, outbox, pixels, tokens
+from core.store import apps, cases, jobs, outbox, tokens
 from core.store.apps import App
 from core.store.database import reading, writing
 from core.store.wake import Work
@@ -29,11 +29,11 @@ def due_work(engine: Engine, *, now: datetime) -> list[tuple[Work, str]]:
     with reading(engine) as conn:
         broken = tokens.due_for_refresh(conn, now=now, limit=REFRESHES_AT_ONCE, broken=True)
         open_jobs = jobs.due(conn, now=now)
-        pixels = outbox.due_pixels(conn, now=now)
+        due_pixels = outbox.due_pixels(conn, now=now)
     return [
         *((Work.REFRESH, found) for found in broken),
         *((Work.RUN, found) for found in open_jobs),
-        *((Work.DELIVER, found) for found in pixels),
+        *((Work.DELIVER, found) for found in due_pixels),
     ]
 
 
@@ -47,16 +47,16 @@ def release_replaced(engine: Engine, *, now: datetime) -> int:
     """Set free every event whose app holds another token than the one it waits for, or the same one mended."""
     with reading(engine) as conn:
         waiting = outbox.parked_by(conn)
-        current = {app.id: app for app in apps.of_ids(conn, {app_id for app_id, _ in waiting})}
-        shut = pixels.shut(conn, now=now)
+        held = {app.id: app.fingerprint for app in apps.of_ids(conn, {app_id for app_id, _ in waiting})}
         free = [
             (app_id, waits_for)
             for app_id, waits_for in waiting
-            if (app := current.get(app_id)) is not None
-            and (found := app.fingerprint) is not None
-            and (found != waits_for or ((app.pixel_id, found) not in shut and _is_mended(conn, found)))
+            if (found := held.get(app_id)) is not None and (found != waits_for or _is_mended(conn, found))
         ]
-    released = sum(settle.release(engine, [app_id], waits_for, now=now) for app_id, waits_for in free)
+    released = 0
+    for app_id, waits_for in free:  # the same token once more: only what may try again
+        other = held[app_id] != waits_for
+        released += settle.release(engine, [app_id], waits_for, now=now, all_of_them=other)
     if released:
         log.info("events released: their token was replaced", extra={"events": released})
     return released

@@ -16,7 +16,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, exists, select, text, update
+from sqlalchemy import Connection, Row, bindparam, delete, exists, func, select, text, true, update
 
 from core.errors import Conflict
 from core.meta.events import MAX_EVENT_BYTES
@@ -145,7 +145,7 @@ _DUE_PIXELS = text("""
     )
     SELECT pixel.id FROM pixel LEFT JOIN capi_pixel p ON p.pixel_id = pixel.id
     WHERE pixel.id IS NOT NULL
-      AND (p.wait_until IS NULL OR p.wait_until <= :now OR p.wait_token IS NOT NULL)
+      AND (p.wait_until IS NULL OR p.wait_until <= :now)
       AND (p.lease_until IS NULL OR p.lease_until <= :now)
       AND EXISTS (SELECT 1 FROM capi_outbox o
                   WHERE o.state = 'due' AND o.pixel_id = pixel.id AND o.next_attempt_at <= :now
@@ -224,12 +224,25 @@ def parked_by(conn: Connection) -> list[tuple[str, str]]:
     return [(row.app_id, row.parked_by or NO_TOKEN) for row in rows]
 
 
-def release(conn: Connection, app_ids: Iterable[str], fingerprint: str, *, now: datetime) -> int:
-    """Make events of these apps that wait for this token due; returns how many (at most CHUNK: ask again)."""
+def barred_until(conn: Connection, pixel_id: str, app_ids: Sequence[str], fingerprint: str) -> datetime | None:
+    """Until when this token must not be tried on this pixel: events that it was refused for say so."""
+    o = capi_outbox.c
+    parked = select(func.max(o.next_attempt_at)).where(text("state = 'parked'"), o.app_id.in_(app_ids))
+    return conn.scalar(parked.where(o.parked_by == fingerprint, o.pixel_id == pixel_id))
+
+
+def release(
+    conn: Connection, app_ids: Iterable[str], fingerprint: str, *, now: datetime, all_of_them: bool = True
+) -> int:
+    """Make events of these apps that wait for this token due; returns how many (at most CHUNK: ask again).
+
+    Not `all_of_them`: only those whose next try has come.
+    """
     o = capi_outbox.c
     wanted = (
         select(o.id, o.pixel_id)
         .where(text("state = 'parked'"), o.app_id.in_(list(app_ids)), o.parked_by == fingerprint)
+        .where(true() if all_of_them else o.next_attempt_at <= now)
         .limit(CHUNK)
         .with_for_update(skip_locked=True)  # two who release at once share the work
     )
@@ -248,8 +261,12 @@ def find(conn: Connection, event_id: int) -> Row | None:
 
 
 def hurry(conn: Connection, event_id: int, *, now: datetime) -> None:
-    """A due event that waits for its next try goes now."""
-    conn.execute(update(capi_outbox).where(capi_outbox.c.id == event_id).values(next_attempt_at=now))
+    """A due event that waits for its next try goes now; a parked one with all that wait for the same token."""
+    o = capi_outbox.c
+    row = conn.execute(select(o.state, o.app_id, o.parked_by).where(o.id == event_id)).one()
+    alike = (o.app_id == row.app_id) & (o.parked_by == row.parked_by) & (o.state == "parked")
+    which = alike if row.state == "parked" else o.id == event_id
+    conn.execute(update(capi_outbox).where(which).values(next_attempt_at=now))
 
 
 def expire(conn: Connection, *, now: datetime) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, or_, select, update
+from sqlalchemy import ColumnElement, Connection, or_, update
 
 from core.errors import Conflict
 from core.store.database import insert_into
@@ -34,26 +34,12 @@ def take(conn: Connection, pixel_id: str, *, by: str, now: datetime) -> Lease | 
         .where(
             p.pixel_id == pixel_id,
             or_(p.lease_until.is_(None), p.lease_until <= now),
-            or_(p.wait_until.is_(None), p.wait_until <= now, p.wait_token.is_not(None)),
+            or_(p.wait_until.is_(None), p.wait_until <= now),
         )
         .values(lease_by=by, lease_until=now + LEASE, epoch=p.epoch + 1)
         .returning(p.epoch, p.failures)
     ).first()
     return Lease(pixel_id, by, row.epoch, row.failures) if row else None
-
-
-def shut_out(conn: Connection, pixel_id: str, fingerprint: str, *, now: datetime) -> str | None:
-    """The failure for which this token must not be used on this pixel now."""
-    p = capi_pixel.c
-    mine = (p.pixel_id == pixel_id) & (p.wait_token == fingerprint) & (p.wait_until > now)
-    return conn.scalar(select(p.wait_failure).where(mine))
-
-
-def shut(conn: Connection, *, now: datetime) -> set[tuple[str, str]]:
-    """(pixel, fingerprint) of every token that must not be used on a pixel now."""
-    p = capi_pixel.c
-    rows = conn.execute(select(p.pixel_id, p.wait_token).where(p.wait_until > now, p.wait_token.is_not(None)))
-    return {(row.pixel_id, row.wait_token) for row in rows}
 
 
 def renew(conn: Connection, lease: Lease, *, now: datetime) -> None:
@@ -68,14 +54,8 @@ def accepted(conn: Connection, lease: Lease, *, now: datetime) -> None:
 
 def hold_back(conn: Connection, lease: Lease, *, until: datetime, failure: str) -> None:
     """No request for this pixel before `until`; gives the lease up."""
-    wait = {"wait_until": until, "wait_failure": failure, "wait_token": None, "failures": capi_pixel.c.failures + 1}
+    wait = {"wait_until": until, "wait_failure": failure, "failures": capi_pixel.c.failures + 1}
     _change(conn, lease, lease_by=None, lease_until=None, **wait)
-
-
-def shut_for(conn: Connection, lease: Lease, fingerprint: str, *, until: datetime, failure: str) -> None:
-    """No request for this pixel with this token before `until`; other tokens go on."""
-    failures = capi_pixel.c.failures + 1
-    _change(conn, lease, wait_until=until, wait_failure=failure, wait_token=fingerprint, failures=failures)
 
 
 def give_up(conn: Connection, lease: Lease) -> None:
@@ -90,7 +70,7 @@ def free_leases(conn: Connection, by: str) -> None:
 
 def resume(conn: Connection, pixel_ids: list[str]) -> None:
     """Let these pixels be tried at once."""
-    values = {"wait_until": None, "wait_failure": None, "wait_token": None}
+    values = {"wait_until": None, "wait_failure": None}
     conn.execute(update(capi_pixel).where(capi_pixel.c.pixel_id.in_(pixel_ids)).values(**values))
 
 

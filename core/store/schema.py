@@ -209,7 +209,6 @@ capi_pixel = Table(
     Column("epoch", Integer, nullable=False, server_default="0", comment="fences a lost lease"),
     Column("wait_until", Moment, comment="no request before: rate limit, outage or lacking permission"),
     Column("wait_failure", Text),
-    Column("wait_token", Text, comment="fingerprint: only events of this token must wait"),
     Column("failures", Integer, nullable=False, server_default="0", comment="refused requests in a row"),
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import select
 
-from core.services import bulk
+from core.services import bulk, watch
 from core.store import jobs, outbox
 from core.store.database import reading, writing
 from core.store.schema import capi_job
@@ -77,3 +77,14 @@ def test_every_kind_of_job_has_its_work() -> None:
     with pytest.raises(KeyError):
         bulk.KINDS["something else"]
     assert set(bulk.KINDS) == {"refresh_tokens", "retry_events"}
+
+
+def test_a_person_may_have_a_barred_token_tried_at_once(world: World) -> None:
+    app = world.an_app(world.meta.create_token(pixels=["1"]))
+    event = world.event(world.an_event(app))
+    world.deliver(app)
+    assert watch.release_replaced(world.engine, now=world.clock()) == 0
+    job = _order(world, "retry_events", [str(event.id)])
+    bulk.run(world.service(), job, threads=1)
+    assert watch.release_replaced(world.engine, now=world.clock()) == 1
+    assert _counts(world, job) == ("done", 1, 0, 0)

@@ -184,6 +184,25 @@ def test_a_token_that_may_not_does_not_hold_up_another_on_its_pixel(world: World
     assert world.state_of(first) == "delivered"
 
 
+def test_two_tokens_that_may_not_do_not_set_each_other_free(world: World) -> None:
+    barred = [world.an_app(world.meta.create_token(pixels=["1"]), pixel="4711") for _ in range(2)]
+    for app in barred:
+        world.an_event(app)
+    for _ in range(5):
+        world.deliver(barred[0])
+        watch.release_replaced(world.engine, now=world.clock())
+    assert world.meta.count("events") == 2
+    assert world.states() == {"parked": 2}
+
+
+def test_a_barred_token_is_not_refreshed_for_it(world: World) -> None:
+    app = world.an_app(world.meta.create_token(pixels=["1"]))
+    for _ in range(3):
+        world.an_event(app)
+        assert world.deliver(app) == []
+    assert (world.meta.count("events"), world.meta.count("exchange"), world.refreshes()) == (1, 0, [])
+
+
 def test_an_event_too_large_for_any_request_is_skipped_and_blocks_nothing(world: World) -> None:
     app = world.an_app(world.meta.create_token())
     large = world.an_event(app, custom_data={"content_name": "x" * 900_000})

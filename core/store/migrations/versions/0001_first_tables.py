@@ -271,7 +271,6 @@ def pixel() -> None:
             "wait_until", Moment(), nullable=True, comment="no request before: rate limit, outage or lacking permission"
         ),
         sa.Column("wait_failure", sa.Text(), nullable=True),
-        sa.Column("wait_token", sa.Text(), nullable=True, comment="fingerprint: only events of this token must wait"),
         sa.Column("failures", sa.Integer(), server_default="0", nullable=False, comment="refused requests in a row"),
         sa.PrimaryKeyConstraint("pixel_id", name=op.f("pk_capi_pixel")),
     )
