@@ -27,6 +27,7 @@ from sqlalchemy import (
     union_all,
 )
 
+from core.store import outbox
 from core.store.database import chunks
 from core.store.platform_tables import app
 from core.store.schema import capi_app, capi_event, capi_pixel
@@ -164,7 +165,7 @@ def retry_preview(conn: Connection, event_ids: Sequence[int], *, now: datetime) 
     skipped: dict[str, int] = {}
     retried = 0
     for found in _states_of(conn, event_ids):
-        reason = _hopeless(found, now)
+        reason = outbox.why_no_retry(*found, now=now)
         if reason is None:
             retried += 1
         else:
@@ -175,21 +176,13 @@ def retry_preview(conn: Connection, event_ids: Sequence[int], *, now: datetime) 
     return RetryPreview(retried, skipped)
 
 
-def _states_of(conn: Connection, event_ids: Sequence[int]) -> list[Row[str, datetime]]:
+def _states_of(conn: Connection, event_ids: Sequence[int]) -> list[Row]:
     e = capi_event.c
     return [
         row
         for part in chunks(sorted(set(event_ids)), _LOOKUPS)
-        for row in conn.execute(select(e.state, e.deadline_at).where(e.id.in_(part)))
+        for row in conn.execute(select(e.state, e.failure, e.deadline_at).where(e.id.in_(part)))
     ]
-
-
-def _hopeless(event: Row[str, datetime], now: datetime) -> str | None:
-    if event.state == "parked":
-        return "waits for its token and goes out by itself once that is mended"
-    if event.state not in ("dead", "due"):
-        return f"is {event.state} already"
-    return "its deadline has passed" if event.deadline_at <= now else None
 
 
 def _branch(

@@ -127,7 +127,7 @@ class Wire:
 def _explain(error: Exception) -> tuple[str, bool]:
     """Words of our own, and whether Meta may have acted on the request all the same."""
     if isinstance(error, requests.ConnectTimeout):
-        return "No connection within the time limit", False
+        return "Meta could not be reached within the time limit: try again", False
     if isinstance(error, requests.Timeout):
         return "No answer within the time limit", True
     if isinstance(error, requests.exceptions.SSLError):
@@ -137,7 +137,7 @@ def _explain(error: Exception) -> tuple[str, bool]:
     if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
         return "The address of the Graph API is not usable", False
     if any(isinstance(getattr(part, "reason", None), NewConnectionError) for part in error.args):
-        return "No connection", False
+        return "Meta could not be reached: try again", False
     if isinstance(error, ValueError) and not isinstance(error, requests.JSONDecodeError):
         return "The request could not be written", False
     return "The connection broke before the answer was read", True

@@ -81,10 +81,8 @@ def _send_again(conn: Connection, event_id: int, now: datetime) -> tuple[str, st
     found = outbox.find(conn, event_id)
     if found is None:
         return "skipped", "is not stored any more"
-    if found.deadline_at <= now:
-        return "skipped", "its deadline has passed"
-    if found.state == "parked" and found.failure != "permission":
-        return "skipped", "waits for its token, and goes out by itself when that is mended"
+    if reason := outbox.why_no_retry(found.state, found.failure, found.deadline_at, now=now):
+        return "skipped", reason
     pixels.resume(conn, [found.pixel_id])
     if found.state == "dead":
         outbox.move(conn, "retry", [found.id], next_attempt_at=now, attempts=0)

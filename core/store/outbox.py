@@ -253,6 +253,15 @@ def release(
     return len(rows)
 
 
+def why_no_retry(state: str, failure: str | None, deadline_at: datetime, *, now: datetime) -> str | None:
+    """Why an event cannot be sent again by an order, in words; None when it can."""
+    if state == "parked" and failure != "permission":
+        return "waits for its token and goes out by itself once that is mended"
+    if state not in ("dead", "due", "parked"):
+        return f"is {state} already"
+    return "its deadline has passed" if deadline_at <= now else None
+
+
 def find(conn: Connection, event_id: int) -> Row | None:
     """A stored payload's row without the payload; None once it was delivered."""
     o = capi_outbox.c

@@ -146,7 +146,7 @@ def test_a_broken_line_is_ambiguous_once_the_body_may_have_arrived(graph, meta, 
 def test_nobody_listening_is_not_ambiguous():
     graph = Graph(base_url="http://127.0.0.1:9", version="v24.0", app_id=None, app_secret=None)
     error = refused(graph.send, "77", [EVENT], TOKEN)
-    assert (str(error), error.ambiguous) == ("No connection", False)
+    assert (str(error), error.ambiguous) == ("Meta could not be reached: try again", False)
 
 
 @pytest.mark.parametrize("payloads", [[], [EVENT] * (MAX_EVENTS + 1), [b"x" * (MAX_BYTES + 1)]])
