@@ -19,6 +19,7 @@ from core.sandbox.client import Sandbox
 from core.sandbox.state import State
 from core.secret import Secret
 from core.store import database, migrate
+from tests.lock_order import LockOrder
 from tests.world import APP_ID, APP_SECRET, World
 
 _serial = itertools.count()
@@ -80,8 +81,11 @@ def engine(database_url: str) -> Iterator[Engine]:
     """A migrated database, once on SQLite and once on PostgreSQL."""
     engine = database.open_engine(database_url)
     migrate.prepare(engine)
+    order = LockOrder()
+    order.watch(engine)
     yield engine
     engine.dispose()
+    assert order.broken == [], "a deadlock is possible"
 
 
 @pytest.fixture

@@ -61,6 +61,7 @@ class World:
                 shop_domain=f"shop{n}.myshopify.com",
                 pixel_id=pixel or str(900_000 + n),
             )
+        with writing(self.engine) as conn:
             if token is not None:
                 ends = self.clock() + expires_in if expires_in is not None else None
                 apps.write_token(conn, app.id, token, expires_at=ends)

@@ -189,7 +189,10 @@ def _store_token(
     policy: Policy,
     now: datetime,
 ) -> None:
-    new = token.fingerprint
+    new, old = token.fingerprint, app.fingerprint
+    if old is not None and old != new and all(other.id == app.id for other in apps.holders(conn, old)):
+        tokens.retire(conn, old)
+        cases.close(conn, old, now=now)
     due = policy.first_refresh(new, ends, now)
     tokens.see(conn, new, user_id=app.user_id, now=now, next_refresh_at=due)
     if facts is not None:
@@ -197,10 +200,6 @@ def _store_token(
         tokens.mend(conn, new, next_refresh_at=due)
         cases.close(conn, new, now=now)
     apps.write_token(conn, app.id, token, expires_at=ends)
-    old = app.fingerprint
-    if old is not None and old != new and not apps.holders(conn, old):
-        cases.close(conn, old, now=now)
-        tokens.retire(conn, old)
 
 
 def _audit(

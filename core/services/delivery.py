@@ -121,20 +121,21 @@ def _why_not(conn: Connection, app: App, policy: Policy, now: datetime) -> str |
     """Why nothing may be sent for this app now, as the failure its events are parked with."""
     if app.token is None:
         return "no_token"
-    known = tokens.get(conn, app.token.fingerprint)
-    if known is None:
-        due = policy.first_refresh(app.token.fingerprint, app.expires_at, now)
-        tokens.see(conn, app.token.fingerprint, user_id=app.user_id, now=now, next_refresh_at=due)
-        apps.mirror(conn, app.id, app.token.fingerprint)
-    elif known.broken_since is not None:
+    fingerprint = app.token.fingerprint
+    known = tokens.get(conn, fingerprint)
+    if known is not None and known.broken_since is not None:
         return str(known.broken_failure)
-    if app.expires_at is None or app.expires_at > now:
-        return None
-    log.warning("[Track] Detected token error, attempting to refresh token...")
-    tokens.break_(
-        conn, app.token.fingerprint, failure=str(Failure.TOKEN_EXPIRED), words=tokens.PAST_END, app_id=app.id, now=now
-    )
-    return str(Failure.TOKEN_EXPIRED)
+    if known is None:
+        due = policy.first_refresh(fingerprint, app.expires_at, now)
+        tokens.see(conn, fingerprint, user_id=app.user_id, now=now, next_refresh_at=due)
+    past_end = app.expires_at is not None and app.expires_at <= now
+    failure = str(Failure.TOKEN_EXPIRED) if past_end else None
+    if failure is not None:
+        log.warning("[Track] Detected token error, attempting to refresh token...")
+        tokens.break_(conn, fingerprint, failure=failure, words=tokens.PAST_END, app_id=app.id, now=now)
+    if known is None:
+        apps.mirror(conn, app.id, fingerprint)
+    return failure
 
 
 def _is_ours(conn: Connection, app: App, policy: Policy) -> bool:

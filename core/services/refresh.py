@@ -138,9 +138,8 @@ class TokenRefreshService:
         Whoever comes while another refreshes the same token waits for that result.
         """
         started = self.clock()
+        self._catch_up(fingerprint, user_id, started)
         with writing(self.engine) as conn:
-            known = tokens.get(conn, fingerprint)
-            self._catch_up(conn, user_id or (known.user_id if known else None), started)
             holding = apps.holders(conn, fingerprint)
             for app in holding:
                 self._see(conn, app, started)
@@ -266,11 +265,18 @@ class TokenRefreshService:
         """Somebody stored another token already."""
         return Refreshed(Outcome.ADOPTED, fingerprint, words="another token is stored already")
 
-    def _catch_up(self, conn: Connection, user_id: str | None, now: datetime) -> None:
+    def _catch_up(self, fingerprint: str, user_id: str | None, now: datetime) -> None:
         """Take note of tokens that the platform stored for this user's apps and that no watch has seen yet."""
-        for app in apps.of_user(conn, user_id) if user_id else ():
-            if app.token is not None and app.fingerprint != app.seen:
+        with reading(self.engine) as conn:
+            known = None if user_id else tokens.get(conn, fingerprint)
+            user_id = known.user_id if known else user_id
+            unseen = [app for app in apps.of_user(conn, user_id) if app.token and app.fingerprint != app.seen]
+        if not unseen:
+            return
+        with writing(self.engine) as conn:
+            for app in unseen:
                 self._see(conn, app, now)
+            for app in unseen:
                 apps.mirror(conn, app.id, app.fingerprint)
 
     def _see(self, conn: Connection, app: App, now: datetime) -> None:

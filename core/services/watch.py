@@ -80,13 +80,13 @@ def notice_tokens(engine: Engine, policy: Policy, *, now: datetime) -> int:
     changed = [row for row in named if row[5] != row[4]]
     for app_id, user_id, _, expires_at, seen, found in changed:
         with writing(engine) as conn:
+            if seen is not None and not apps.holders(conn, seen):
+                tokens.retire(conn, seen)
+                cases.close(conn, seen, now=now)
             if found is not None:
                 due = policy.first_refresh(found, expires_at, now)
                 tokens.see(conn, found, user_id=user_id, now=now, next_refresh_at=due)
             apps.mirror(conn, app_id, found)
-            if seen is not None and not apps.holders(conn, seen):
-                cases.close(conn, seen, now=now)
-                tokens.retire(conn, seen)
     return len(changed)
 
 
@@ -116,8 +116,8 @@ def check(engine: Engine, graph: Graph, policy: Policy, fingerprint: str, *, now
         holding = apps.holders(conn, fingerprint)
     if not holding or holding[0].token is None:
         with writing(engine) as conn:
-            cases.close(conn, fingerprint, now=now)
             tokens.forget(conn, fingerprint)
+            cases.close(conn, fingerprint, now=now)
         return
     facts = graph.debug_token(holding[0].token)
     with writing(engine) as conn:

@@ -81,7 +81,7 @@ def of_ids(conn: Connection, ids: Iterable[str]) -> list[App]:
     return [_app(row) for row in conn.execute(_apps(conn).where(app.c.id.in_(list(ids))))]
 
 
-def of_user(conn: Connection, user_id: str) -> list[App]:
+def of_user(conn: Connection, user_id: str | None) -> list[App]:
     return [_app(row) for row in conn.execute(_apps(conn).where(app.c.userId == user_id).order_by(app.c.id))]
 
 
@@ -132,13 +132,20 @@ def replace_token(
         current = conn.scalar(_locked_token(one.id))
         if current is None or current.fingerprint != old:
             continue
-        write_token(conn, one.id, new, expires_at=expires_at)
+        _write_token(conn, one.id, new, expires_at)
         written.append(one.id)
+    for app_id in written:
+        mirror(conn, app_id, new.fingerprint)
     return written
 
 
 def write_token(conn: Connection, app_id: str, token: Secret, *, expires_at: datetime | None) -> None:
     """Store a token for one app, whatever it held; NotFound when the app has no settings."""
+    _write_token(conn, app_id, token, expires_at)
+    mirror(conn, app_id, token.fingerprint)
+
+
+def _write_token(conn: Connection, app_id: str, token: Secret, expires_at: datetime | None) -> None:
     changed = conn.execute(
         update(app_settings)
         .where(app_settings.c.appId == app_id)
@@ -146,7 +153,6 @@ def write_token(conn: Connection, app_id: str, token: Secret, *, expires_at: dat
     )
     if changed.rowcount != 1:
         raise NotFound(f"app {app_id} has no settings row")
-    mirror(conn, app_id, token.fingerprint)
 
 
 def correct_expiry(conn: Connection, holding: Sequence[App], fingerprint: str, expires_at: datetime | None) -> None:

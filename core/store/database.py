@@ -4,8 +4,8 @@
 first and writes later cannot wait for the lock (https://www.sqlite.org/lang_transaction.html).
 `reading` cannot write.
 
-Rows are locked in one order, so that two transactions do not wait for each other: capi_pixel, capi_token,
-AppSettings, capi_app, then events.
+Rows are locked in one order (LOCK_ORDER), so that two transactions never wait for each other; of two tokens the one
+that is replaced comes first. The tests watch every transaction for it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
 
 from core.errors import SettingsError
 
+LOCK_ORDER = ("capi_pixel", "capi_token", "AppSettings", "capi_app", "capi_outbox", "capi_event")
 _BUSY_MS = 10_000
 T = TypeVar("T")
 

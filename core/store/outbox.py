@@ -88,6 +88,8 @@ def accept(conn: Connection, events: Sequence[NewEvent], *, now: datetime) -> li
         index_elements=["app_id", "event_name", "event_id"]
     )
     rows = [_ledger_line(event, id_, now) for event, id_ in zip(events, ids, strict=True)]
+    # Two endpoints that take the same events at once meet them in the same order, and do not lock each other out.
+    rows.sort(key=lambda row: (row["app_id"], row["event_name"], row["event_id"]))
     new = set(conn.scalars(unless_known.returning(capi_event.c.id), rows))
     due = [(event, id_) for event, id_ in zip(events, ids, strict=True) if id_ in new and event.skipped is None]
     if due:
@@ -196,25 +198,25 @@ def move(conn: Connection, verb: str, ids: Sequence[int], **changes: Any) -> Non
         return
     origins, state = MOVES[verb]
     for chunk in chunks(ids, CHUNK):
-        where = capi_event.c.id.in_(chunk) & capi_event.c.state.in_(origins)
-        shared = {k: v for k, v in changes.items() if k in capi_event.c}
-        if conn.execute(update(capi_event).where(where).values(state=state, **shared)).rowcount != len(chunk):
-            raise Conflict()
         mine = capi_outbox.c.id.in_(chunk)
         if state == "delivered":
             conn.execute(delete(capi_outbox).where(mine))
         else:
             own = {k: v for k, v in changes.items() if k in capi_outbox.c}
             conn.execute(update(capi_outbox).where(mine).values(state=state, **own))
+        where = capi_event.c.id.in_(chunk) & capi_event.c.state.in_(origins)
+        shared = {k: v for k, v in changes.items() if k in capi_event.c}
+        if conn.execute(update(capi_event).where(where).values(state=state, **shared)).rowcount != len(chunk):
+            raise Conflict()
 
 
 def refused(conn: Connection, ids: Sequence[int], *, failure: str, attempt_id: int | None, next_at: datetime) -> None:
     """Count a refused try against these due events; they stay due and wait until `next_at`."""
     for chunk in chunks(ids, CHUNK):
-        counted = {"attempts": capi_event.c.attempts + 1, "failure": failure, "attempt_id": attempt_id}
-        conn.execute(update(capi_event).where(capi_event.c.id.in_(chunk)).values(**counted))
         later = {"attempts": capi_outbox.c.attempts + 1, "next_attempt_at": next_at}
         conn.execute(update(capi_outbox).where(capi_outbox.c.id.in_(chunk)).values(**later))
+        counted = {"attempts": capi_event.c.attempts + 1, "failure": failure, "attempt_id": attempt_id}
+        conn.execute(update(capi_event).where(capi_event.c.id.in_(chunk)).values(**counted))
 
 
 def parked_by(conn: Connection) -> list[tuple[str, str]]:

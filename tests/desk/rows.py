@@ -54,9 +54,9 @@ def seed(engine: Engine, *, now: datetime, apps: int = 60, events: int = 400) ->
     with writing(engine) as conn:
         _fill(conn, user, [{"id": s["user"], "email": s["email"]} for s in shops if s["first"]])
         _fill(conn, app, [{"id": s["id"], "appId": s["public"], "name": s["name"], "userId": s["user"]} for s in shops])
+        _fill(conn, capi_token, list(_tokens(shops, now)))
         _fill(conn, app_settings, [_settings(s) for s in shops])
         _fill(conn, capi_app, [_ours(s) for s in shops])
-        _fill(conn, capi_token, list(_tokens(shops, now)))
         _fill(conn, capi_refresh, sorted(_refreshes(shops, now, dice), key=lambda row: row["started_at"]))
         _events(conn, shops, events, now, dice)
         _work(conn, now)
