@@ -146,7 +146,7 @@ class Intake:
                     waiting.answer.set_result(answer)
 
     async def _insist(self, entries: list[Entry]) -> list[list[bool]]:
-        """Once more when an id was taken: ids are drawn anew (`core.store.outbox.new_id`)."""
+        """Once more when an id was taken: ids are drawn anew (`core.store.outbox.new_ids`)."""
         try:
             return await self._commit(entries)
         except IntegrityError:
