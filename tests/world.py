@@ -18,10 +18,10 @@ from core.secret import Secret
 from core.services.delivery import deliver
 from core.services.policy import Policy
 from core.services.refresh import TokenRefreshService
-from core.store import apps, outbox, tokens
+from core.store import acceptance, apps, tokens
+from core.store.acceptance import NewEvent
 from core.store.apps import App
 from core.store.database import reading, writing
-from core.store.outbox import NewEvent
 from core.store.schema import capi_event, capi_refresh, capi_token
 
 APP_ID, APP_SECRET = "1122334455", "sandbox-app-secret"
@@ -82,7 +82,7 @@ class World:
         name = str(body["event_name"])
         new = NewEvent(app.id, app.pixel_id or "", name, event_id, "track", at, at + 7 * DAY, encode(body))
         with writing(self.engine) as conn:
-            outbox.accept(conn, [new], now=now)
+            acceptance.accept(conn, [new], now=now)
         return event_id
 
     def deliver(self, app: App, *, by: str = "worker-1") -> list[str]:

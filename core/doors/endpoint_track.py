@@ -16,7 +16,7 @@ from core.errors import BadInput, CoreError, NotFound, Refused
 from core.inbound import track
 from core.inbound.policy import Network, origin_allowed
 from core.inbound.reading import read_base64_object, read_object
-from core.store.outbox import NewEvent
+from core.store.acceptance import NewEvent
 
 log = logging.getLogger("track")
 

@@ -20,9 +20,10 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, SQLAlchemyError, StatementError
 
 from core.errors import BadInput, StoreError
-from core.store import outbox, receipts
+from core.store import acceptance, receipts, visitors
+from core.store.acceptance import NewEvent
 from core.store.database import is_embedded
-from core.store.outbox import NewEvent
+from core.store.visitors import Visitor
 
 log = logging.getLogger("intake")
 
@@ -44,10 +45,13 @@ class Unstorable(BadInput):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What one request wants written: its events, and receipts as keyword arguments of `receipts.record`."""
+    """What one request wants written: its events, receipts as keyword arguments of `receipts.record`, the browsers
+    it showed, and whatever else belongs into the same transaction."""
 
     events: Sequence[NewEvent] = ()
     receipts: Sequence[dict[str, Any]] = ()
+    visitors: Sequence[Visitor] = ()
+    also: Sequence[Callable[[Connection, datetime], None]] = ()
 
 
 @dataclass(slots=True)
@@ -146,7 +150,7 @@ class Intake:
                     waiting.answer.set_result(answer)
 
     async def _insist(self, entries: list[Entry]) -> list[list[bool]]:
-        """Once more when an id was taken: ids are drawn anew (`core.store.outbox.new_ids`)."""
+        """Once more when an id was taken: ids are drawn anew (`core.store.acceptance.new_ids`)."""
         try:
             return await self._commit(entries)
         except IntegrityError:
@@ -168,10 +172,13 @@ class Intake:
         try:
             conn = self._connection(busy_ms)
             with conn.begin():
-                new = iter(outbox.accept(conn, events, now=now))
+                new = iter(acceptance.accept(conn, events, now=now))
+                visitors.remember(conn, [one for entry in entries for one in entry.visitors], now=now)
                 for entry in entries:
                     for receipt in entry.receipts:
                         receipts.record(conn, **receipt, now=now)
+                    for more in entry.also:
+                        more(conn, now)
         except Exception as error:
             # A lock that somebody else holds says nothing against our connection.
             if not (isinstance(error, OperationalError) and _is_locked(error)):

@@ -7,11 +7,17 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from core.inbound.consent import UNSAID, Consent, keeps_back, limits_use
 from core.meta import events
+from core.store.acceptance import NewEvent
 from core.store.apps import App
-from core.store.outbox import NewEvent
+from core.store.visitors import Join
 
 Json = dict[str, Any]
+
+NO_CONSENT = "no_consent"
+# Reasons that a browser seen later may take away.
+LACKS_BROWSER = frozenset({"no_match_keys", "no_user_agent", "no_source_url", NO_CONSENT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +35,21 @@ class Draft:
     value: Decimal | None = None
     currency: str | None = None
     skipped: str | None = None
+    consent: Consent = UNSAID
+    aliases: tuple[str, ...] = ()
+    alias_counts: bool = True
+    join: Join | None = None
 
 
 def finish(app: App, draft: Draft, *, now: datetime) -> NewEvent:
-    """The event for the outbox, or the same with the reason why Meta must not hear it."""
-    event = as_meta_event(draft)
-    reason = draft.skipped or _of_the_app(app) or _refusal(event, now=now)
+    """The event for the outbox, or the same with the reason why Meta must not hear it.
+
+    What an event lacks that waits for its browser is judged when that was seen (`core.inbound.visitors`).
+    """
+    event = as_meta_event(draft, limited=limits_use(app.consent_policy, draft.consent))
+    reason = draft.skipped or _of_the_app(app) or _kept_back(app, draft) or refusal(event, now=now)
+    waits = draft.join is not None and (reason is None or reason in LACKS_BROWSER)
+    reason = None if waits else reason
     return NewEvent(
         app_id=app.id,
         pixel_id=app.pixel_id or "",
@@ -48,10 +63,13 @@ def finish(app: App, draft: Draft, *, now: datetime) -> NewEvent:
         value=draft.value,
         currency=draft.currency,
         skipped=reason,
+        aliases=draft.aliases,
+        alias_counts=draft.alias_counts,
+        join=draft.join if waits else None,
     )
 
 
-def as_meta_event(draft: Draft) -> Json:
+def as_meta_event(draft: Draft, *, limited: bool = False) -> Json:
     return events.build(
         name=draft.name,
         event_time=draft.event_time,
@@ -60,10 +78,15 @@ def as_meta_event(draft: Draft) -> Json:
         action_source=draft.action_source,
         source_url=draft.url,
         custom_data={**draft.custom_data, "value": draft.value, "currency": draft.currency},
+        limited_data_use=limited,
     )
 
 
-def _refusal(event: Json, *, now: datetime) -> str | None:
+def _kept_back(app: App, draft: Draft) -> str | None:
+    return NO_CONSENT if keeps_back(app.consent_policy, draft.consent) else None
+
+
+def refusal(event: Json, *, now: datetime) -> str | None:
     """What Meta would refuse; it asks for a page's URL where the event happened on a website."""
     reason = events.check(event, now=now)
     if reason is None and event["action_source"] == "website" and "event_source_url" not in event:

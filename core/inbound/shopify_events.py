@@ -18,8 +18,8 @@ from core.inbound.shopify import TOPICS, Delivery
 from core.inbound.shopify_goods import cart_money, lines_data, total_money
 from core.inbound.shopify_people import user_data
 from core.inbound.values import event_moment, exact_id, text
+from core.store.acceptance import NewEvent
 from core.store.apps import App
-from core.store.outbox import NewEvent
 
 Json = dict[str, Any]
 

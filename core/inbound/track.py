@@ -17,8 +17,8 @@ from core.inbound.policy import is_bot
 from core.inbound.values import currency, event_moment, first, money, text
 from core.meta.events import meta_name
 from core.meta.hashing import hashed
+from core.store.acceptance import NewEvent
 from core.store.apps import App
-from core.store.outbox import NewEvent
 
 Json = dict[str, Any]
 

@@ -13,9 +13,9 @@ from sqlalchemy import Connection, select
 
 from core.meta.events import encode
 from core.sandbox.demo_cast import QUIET
-from core.store import history, outbox
+from core.store import acceptance, history, outbox
+from core.store.acceptance import NewEvent
 from core.store.apps import App
-from core.store.outbox import NewEvent
 from core.store.schema import capi_event
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def _an_event(one: Placed, number: int, at: datetime, chance: random.Random, *, 
 
 
 def _accept(conn: Connection, app: App, events: Sequence[NewEvent], at: datetime) -> list[int]:
-    outbox.accept(conn, events, now=at)
+    acceptance.accept(conn, events, now=at)
     mine = capi_event.c.event_id.in_([event.event_id for event in events])
     return list(conn.scalars(select(capi_event.c.id).where(capi_event.c.app_id == app.id, mine)))
 

@@ -17,10 +17,10 @@ from core.errors import BadInput
 from core.meta import events as meta_events
 from core.services.delivery import deliver
 from core.services.refresh import TokenRefreshService
-from core.store import apps, outbox
+from core.store import acceptance, apps
+from core.store.acceptance import NewEvent
 from core.store.apps import App
 from core.store.database import reading, writing
-from core.store.outbox import NewEvent
 from core.store.schema import capi_event
 
 # How long a call waits for a pixel that another worker is busy with.
@@ -54,7 +54,7 @@ def send_with_refresh(
     now = service.clock()
     new = [_new_event(app, event, service) for event in events]
     with writing(service.engine) as conn:
-        outbox.accept(conn, new, now=now)
+        acceptance.accept(conn, new, now=now)
     return _walk(service, app.pixel_id, new, by)
 
 

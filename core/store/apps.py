@@ -38,6 +38,10 @@ class App:
     forwarded_names: tuple[str, ...]
     content_id: str
     purchase_topic: str
+    value_of: str
+    order_channels: tuple[str, ...]
+    consent_policy: str
+    allow_null_origin: bool
     paused: bool
     seen: str | None
 
@@ -246,6 +250,10 @@ def _app(row: Any) -> App:
         forwarded_names=_words(row.forwarded_names),
         content_id=row.content_id or "variant",
         purchase_topic=row.purchase_topic or "orders/create",
+        value_of=row.value_of or "total",
+        order_channels=_words(row.order_channels),
+        consent_policy=row.consent_policy or "send",
+        allow_null_origin=row.allow_null_origin is not False,
         paused=row.paused_at is not None,
         seen=row.fingerprint,
     )

@@ -1,7 +1,7 @@
 """The keeper of events: the ledger line in `capi_event` and, while it is not delivered, its payload in `capi_outbox`.
 
     due ──deliver──► delivered        due ──park──► parked ──release──► due
-    due, parked ──bury──► dead ──retry──► due        (skipped is where a line begins and ends)
+    due, parked ──bury──► dead ──retry──► due        due ──skip──► skipped (or skipped from the start)
 
 An event that a worker is sending is still `due`: what says "sending" is its pixel's lease (`core.store.pixels`), so
 that handing out work costs one small row, not one write per event.
@@ -9,18 +9,15 @@ that handing out work costs one small row, not one write per event.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, exists, func, select, text, true, update
 
 from core.errors import Conflict
-from core.meta.events import MAX_EVENT_BYTES
-from core.store.database import chunks, insert_into
+from core.store.database import chunks
 from core.store.schema import capi_event, capi_outbox, capi_pixel
 from core.store.types import Moment
 from core.store.wake import Work, wake
@@ -32,6 +29,7 @@ MOVES: dict[str, tuple[tuple[str, ...], str]] = {
     "release": (("parked",), "due"),
     "bury": (("due", "parked"), "dead"),
     "retry": (("dead",), "due"),
+    "skip": (("due",), "skipped"),
 }
 STATES = ("due", "sending", "parked", "dead", "delivered", "skipped")
 
@@ -39,24 +37,6 @@ STATES = ("due", "sending", "parked", "dead", "delivered", "skipped")
 CHUNK = 2_000
 # No token was stored at all: the event waits for the first one.
 NO_TOKEN = ""
-
-
-@dataclass(frozen=True, slots=True)
-class NewEvent:
-    """One thing Meta should hear, as the inbound rooms hand it over. `app_id` is `App.id`; `payload` the ready JSON."""
-
-    app_id: str
-    pixel_id: str
-    event_name: str
-    event_id: str
-    source: str
-    event_time: datetime
-    deadline_at: datetime
-    payload: bytes
-    order_id: str | None = None
-    value: Decimal | None = None
-    currency: str | None = None
-    skipped: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,67 +48,6 @@ class Payload:
     attempts: int
     after_refresh: bool
     body: bytes
-
-
-def new_ids(count: int, now: datetime) -> range:
-    """Time-ordered 63-bit ids: milliseconds since 1970, then 22 bits that begin at random and count on.
-
-    Ranges of the same millisecond may overlap, once in some 10,000 times for a hundred events each: the insert then
-    fails as a whole and is made again with new ids.
-    """
-    start = int(now.timestamp() * 1000) << 22 | secrets.randbits(22)
-    return range(start, start + count)
-
-
-def accept(conn: Connection, events: Sequence[NewEvent], *, now: datetime) -> list[bool]:
-    """Write these events; True for each that is new, False for each that was known by (app, name, event_id)."""
-    if not events:
-        return []
-    events = [replace(one, skipped="too_large") if len(one.payload) > MAX_EVENT_BYTES else one for one in events]
-    ids = new_ids(len(events), now)
-    unless_known = insert_into(conn, capi_event).on_conflict_do_nothing(
-        index_elements=["app_id", "event_name", "event_id"]
-    )
-    rows = [_ledger_line(event, id_, now) for event, id_ in zip(events, ids, strict=True)]
-    # Two endpoints that take the same events at once meet them in the same order, and do not lock each other out.
-    rows.sort(key=lambda row: (row["app_id"], row["event_name"], row["event_id"]))
-    new = set(conn.scalars(unless_known.returning(capi_event.c.id), rows))
-    due = [(event, id_) for event, id_ in zip(events, ids, strict=True) if id_ in new and event.skipped is None]
-    if due:
-        conn.execute(capi_outbox.insert(), [_outbox_row(event, id_, now) for event, id_ in due])
-        wake(conn, Work.DELIVER, (event.pixel_id for event, _ in due))
-    return [id_ in new for id_ in ids]
-
-
-def _ledger_line(event: NewEvent, id_: int, now: datetime) -> dict[str, Any]:
-    return {
-        "id": id_,
-        "app_id": event.app_id,
-        "pixel_id": event.pixel_id,
-        "event_name": event.event_name,
-        "event_id": event.event_id,
-        "source": event.source,
-        "order_id": event.order_id,
-        "value": event.value,
-        "currency": event.currency,
-        "event_time": event.event_time,
-        "received_at": now,
-        "deadline_at": event.deadline_at,
-        "state": "skipped" if event.skipped else "due",
-        "failure": event.skipped,
-    }
-
-
-def _outbox_row(event: NewEvent, id_: int, now: datetime) -> dict[str, Any]:
-    return {
-        "id": id_,
-        "app_id": event.app_id,
-        "pixel_id": event.pixel_id,
-        "state": "due",
-        "deadline_at": event.deadline_at,
-        "next_attempt_at": now,
-        "payload": event.payload,
-    }
 
 
 # The literal states let both databases use the partial indexes; one step of the recursion is one index probe,
@@ -194,7 +113,7 @@ def move(conn: Connection, verb: str, ids: Sequence[int], **changes: Any) -> Non
     origins, state = MOVES[verb]
     for chunk in chunks(ids, CHUNK):
         mine = capi_outbox.c.id.in_(chunk)
-        if state == "delivered":
+        if state in ("delivered", "skipped"):
             conn.execute(delete(capi_outbox).where(mine))
         else:
             own = {k: v for k, v in changes.items() if k in capi_outbox.c}

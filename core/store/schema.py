@@ -16,6 +16,7 @@ from sqlalchemy import (
 )
 
 from core.store.schema_base import Id, ours
+from core.store.schema_inbound import capi_alias, capi_join, capi_visitor
 from core.store.schema_work import (
     capi_api_key,
     capi_audit,
@@ -30,6 +31,7 @@ from core.store.types import Moment
 
 __all__ = [
     "Id",
+    "capi_alias",
     "capi_api_key",
     "capi_app",
     "capi_attempt",
@@ -39,12 +41,14 @@ __all__ = [
     "capi_heartbeat",
     "capi_job",
     "capi_job_item",
+    "capi_join",
     "capi_outbox",
     "capi_pixel",
     "capi_receipt",
     "capi_refresh",
     "capi_schedule",
     "capi_token",
+    "capi_visitor",
     "ours",
 ]
 
@@ -57,6 +61,10 @@ capi_app = Table(
     Column("forwarded_names", Text, comment="custom event names that are forwarded, comma separated"),
     Column("content_id", Text, nullable=False, server_default="variant", comment="variant, product or sku"),
     Column("purchase_topic", Text, nullable=False, server_default="orders/create"),
+    Column("value_of", Text, nullable=False, server_default="total", comment="total, subtotal or presentment"),
+    Column("order_channels", Text, comment="source names of orders taken beside web, comma separated"),
+    Column("consent_policy", Text, nullable=False, server_default="send", comment="send, limit or require"),
+    Column("allow_null_origin", Boolean, nullable=False, server_default="1", comment="web pixels send Origin: null"),
     Column("fingerprint", Text, index=True, comment="the token last seen in AppSettings"),
     Column("paused_at", Moment),
     Column("paused_reason", Text),

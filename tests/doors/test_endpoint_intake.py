@@ -10,8 +10,8 @@ from sqlalchemy import Engine, func, select
 
 from core.doors.intake import Entry, Intake, StoreBusy
 from core.errors import BadInput
+from core.store.acceptance import NewEvent
 from core.store.database import reading
-from core.store.outbox import NewEvent
 from core.store.schema import capi_event
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)

@@ -24,6 +24,10 @@ _APP = App(
     forwarded_names=(),
     content_id="variant",
     purchase_topic="orders/create",
+    value_of="total",
+    order_channels=(),
+    consent_policy="send",
+    allow_null_origin=True,
     paused=False,
     seen=None,
 )

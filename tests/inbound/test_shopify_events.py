@@ -14,8 +14,8 @@ from core.inbound.reading import WEBHOOK_DEPTH, read_object
 from core.inbound.shopify import Delivery
 from core.inbound.shopify_events import OtherTopic, WrongShape, to_event
 from core.meta import events
+from core.store.acceptance import NewEvent
 from core.store.apps import App
-from core.store.outbox import NewEvent
 from tests.inbound.bodies import BROWSER, SHOP, address, cart, checkout, line, order, raw, sha
 
 Make = Callable[..., App]

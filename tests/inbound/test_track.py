@@ -14,8 +14,8 @@ from core.errors import BadInput
 from core.inbound.reading import read_object
 from core.inbound.track import MissingFields, Visit, read_call, to_event
 from core.meta import events
+from core.store.acceptance import NewEvent
 from core.store.apps import App
-from core.store.outbox import NewEvent
 from tests.inbound.bodies import BROWSER, sha, tracking
 
 Make = Callable[..., App]

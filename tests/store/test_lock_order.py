@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Engine, select, text
 
-from core.store import outbox
+from core.store import acceptance, outbox
+from core.store.acceptance import NewEvent
 from core.store.database import LOCK_ORDER, writing
-from core.store.outbox import NewEvent
 from core.store.schema import capi_event, capi_outbox
 from tests.lock_order import LockOrder
 
@@ -36,7 +36,7 @@ def _together(*works: Callable[[], object]) -> None:
 def test_the_same_events_taken_by_two_endpoints_in_opposite_order_are_stored_once(engine: Engine) -> None:
     def take(events: list[NewEvent]) -> None:
         with writing(engine) as conn:
-            outbox.accept(conn, events, now=NOW)
+            acceptance.accept(conn, events, now=NOW)
 
     for round_ in range(ROUNDS):
         events = _events(round_)
@@ -49,7 +49,7 @@ def test_the_same_events_taken_by_two_endpoints_in_opposite_order_are_stored_onc
 def test_release_and_expiry_of_the_same_parked_events_leave_each_in_one_state(engine: Engine) -> None:
     with writing(engine) as conn:
         for round_ in range(ROUNDS):
-            outbox.accept(conn, _events(round_), now=NOW)
+            acceptance.accept(conn, _events(round_), now=NOW)
         ids = list(conn.scalars(select(capi_event.c.id)))
         outbox.move(conn, "park", ids, parked_by="fp_old", failure="token_expired")
 
