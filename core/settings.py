@@ -100,6 +100,18 @@ class Settings(BaseSettings):
         alias="CAPI_TRUSTED_PROXIES",
         description="addresses or networks whose X-Forwarded-For is believed, comma separated",
     )
+    rate_app: float = Field(
+        500,
+        alias="CAPI_RATE_APP",
+        ge=0,
+        description="tracked events a second that one app may send, with a burst of four seconds' worth; 0: no limit",
+    )
+    rate_address: float = Field(
+        5,
+        alias="CAPI_RATE_ADDRESS",
+        ge=0,
+        description="the same for one visitor's public address, with a burst of six seconds' worth; 0: no limit",
+    )
     worker_threads: int = Field(
         8,
         alias="CAPI_WORKER_THREADS",

@@ -10,7 +10,7 @@ import orjson
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from core.errors import BadInput
+from core.errors import BadInput, Refused
 from core.inbound.policy import Network, client_address
 from core.inbound.track import Visit
 
@@ -19,6 +19,14 @@ GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7
 
 class TooLarge(BadInput):
     """The body is too large"""
+
+
+class TooOften(Refused):
+    """Too many requests"""
+
+    def __init__(self, wait: int, app_id: str | None) -> None:
+        super().__init__()
+        self.wait, self.app_id = wait, app_id
 
 
 class Gone(BadInput):

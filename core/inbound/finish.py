@@ -37,7 +37,7 @@ class Draft:
     skipped: str | None = None
     consent: Consent = UNSAID
     aliases: tuple[str, ...] = ()
-    alias_counts: bool = True
+    notes: tuple[str, ...] = ()
     join: Join | None = None
 
 
@@ -46,7 +46,8 @@ def finish(app: App, draft: Draft, *, now: datetime) -> NewEvent:
 
     What an event lacks that waits for its browser is judged when that was seen (`core.inbound.visitors`).
     """
-    event = as_meta_event(draft, limited=limits_use(app.consent_policy, draft.consent))
+    limited = draft.join is None and limits_use(app.consent_policy, draft.consent)
+    event = as_meta_event(draft, limited=limited)
     reason = draft.skipped or _of_the_app(app) or _kept_back(app, draft) or refusal(event, now=now)
     waits = draft.join is not None and (reason is None or reason in LACKS_BROWSER)
     reason = None if waits else reason
@@ -64,7 +65,7 @@ def finish(app: App, draft: Draft, *, now: datetime) -> NewEvent:
         currency=draft.currency,
         skipped=reason,
         aliases=draft.aliases,
-        alias_counts=draft.alias_counts,
+        notes=draft.notes,
         join=draft.join if waits else None,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from core.inbound.values import amount, exact_id, first, quantity, rounded
@@ -19,14 +20,17 @@ CONTENT_TYPES = {"variant": "product", "product": "product_group", "sku": "produ
 _MOST_LINES = 500
 
 
-def contents_of(properties: Json, *, choice: str, code: str | None) -> list[Json]:
-    """`contents` from `products`, `contents` or `items`, else from the one product at the top."""
+def contents_of(properties: Json, *, choice: str, code: str | None, unit: Decimal = Decimal(1)) -> list[Json]:
+    """`contents` from `products`, `contents` or `items`, else from the one product at the top.
+
+    `unit`: what a price of 1 is worth, 0.01 where the storefront counts in cents.
+    """
     for key in ("products", "contents", "items"):
         if isinstance(properties.get(key), list):
-            found = [_line(item, choice, code) for item in properties[key][:_MOST_LINES] if isinstance(item, dict)]
-            return [line for line in found if line]
+            items = (item for item in properties[key][:_MOST_LINES] if isinstance(item, dict))
+            return [line for item in items if (line := _line(item, choice, code, unit))]
     single = {key: value for key, value in properties.items() if key != "id"}
-    line = _line(single, choice, code)
+    line = _line(single, choice, code, unit)
     return [line] if line else []
 
 
@@ -38,7 +42,7 @@ def content_ids(properties: Json, contents: list[Json]) -> list[str]:
     return list(dict.fromkeys(ids))
 
 
-def _line(item: Json, choice: str, code: str | None) -> Json | None:
+def _line(item: Json, choice: str, code: str | None, unit: Decimal) -> Json | None:
     names = (*_BY_CHOICE.get(choice, ()), *_ANY_ID)
     id_ = next((found for name in names if (found := exact_id(item.get(name)))), None)
     if id_ is None:
@@ -47,5 +51,5 @@ def _line(item: Json, choice: str, code: str | None) -> Json | None:
     prices = (amount(item.get(name)) for name in ("price", "item_price", "itemPrice"))
     price = next((found for found in prices if found is not None), None)
     if price is not None:
-        line["item_price"] = rounded(price, code)
+        line["item_price"] = rounded(price * unit, code)
     return line

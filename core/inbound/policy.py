@@ -26,11 +26,15 @@ _META_CRAWLERS = (
 def origin_allowed(app: App, origin: str | None, url: str | None) -> bool:
     """Whether this page may report for this app. Any page may, until the app lists its hosts.
 
-    A web pixel runs in a sandbox whose Origin is `null` or absent: there the host of the page's URL decides.
+    A web pixel runs in a sandbox whose Origin is `null` or absent: there the host of the page's URL decides, unless the
+    app takes no such calls.
     """
     if not app.allowed_origins:
         return True
-    host = host_of(url) if origin in (None, "", "null") else host_of(origin)
+    nowhere = origin in (None, "", "null")
+    if nowhere and not app.allow_null_origin:
+        return False
+    host = host_of(url) if nowhere else host_of(origin)
     if host is None:
         return False
     allowed = {entry.lower() for entry in (*app.allowed_origins, app.shop_domain or "")}

@@ -18,6 +18,8 @@ from core.errors import BadInput
 TRACK_DEPTH = 10
 WEBHOOK_DEPTH = 40
 _MAX_DIGITS = 40
+# As far as a double reaches: no browser writes a number beyond it.
+_MAX_EXPONENT = 324
 
 
 def read_object(body: bytes, *, depth: int = TRACK_DEPTH) -> dict[str, Any]:
@@ -68,7 +70,7 @@ def _integer(digits: str) -> int:
 
 def _decimal(digits: str) -> Decimal:
     number = Decimal(digits)
-    if len(digits) > _MAX_DIGITS or abs(number.adjusted()) > _MAX_DIGITS:
+    if len(digits) > _MAX_DIGITS or abs(number.adjusted()) > _MAX_EXPONENT:
         raise ValueError
     return number
 

@@ -1,27 +1,34 @@
-"""The storefront's tracking contract: one flat JSON object becomes one event, or a reason why not."""
+"""The storefront's tracking contract: a flat JSON object is one event, `events` holds several; or a reason why not."""
 
 from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from core.errors import BadInput
 from core.inbound import browser
+from core.inbound.consent import read_consent
 from core.inbound.finish import Draft, finish
 from core.inbound.goods import CONTENT_TYPES, content_ids, contents_of
 from core.inbound.people import hashed_people
 from core.inbound.policy import is_bot
-from core.inbound.values import currency, event_moment, first, money, text
+from core.inbound.values import amount, currency, event_moment, exact_id, first, rounded, text, token
+from core.inbound.visitors import seen_with
 from core.meta.events import meta_name
 from core.meta.hashing import hashed
 from core.store.acceptance import NewEvent
 from core.store.apps import App
+from core.store.visitors import Visitor
 
 Json = dict[str, Any]
 
+MOST_EVENTS = 20
+MISSING_FIELDS = "missing_fields"
 _EVENT_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 _NAME_LIMIT = 100
 # Text that goes into custom_data: Meta's key ← the storefront's names.
@@ -31,10 +38,24 @@ _WORDS = {
     "order_id": ("order_id", "orderId"),
     "search_string": ("search_string", "search_term", "searchTerm"),
 }
+_TOKENS = {
+    "cart": ("cartToken", "cart_token"),
+    "checkout": ("checkoutToken", "checkout_token"),
+}
+# Names by which a webhook may report the same thing. A cart sees many AddToCarts and clicks on checkout: there only the
+# cart's own webhook is a second report.
+_ALIASES = {"Purchase": ("order", "checkout"), "InitiateCheckout": ("checkout",)}
+_NOTES = {"AddToCart": ("cart",), "InitiateCheckout": ("cart",)}
+# Shopify's cart.js counts in hundredths, whatever the currency.
+_UNITS = {"cents": Decimal("0.01"), "minor": Decimal("0.01")}
 
 
 class MissingFields(BadInput):
     """Missing required fields"""
+
+
+class TooMany(BadInput):
+    """At most 20 events fit into one call"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +69,7 @@ class Visit:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One tracking call that can be read: for which public `appId`, under which name, with which properties."""
+    """One tracked event that can be read: for which public `appId`, under which name, with which properties."""
 
     app_id: str
     name: str
@@ -59,10 +80,42 @@ class Call:
     def url(self) -> str | None:
         return first(self.body.get("url"), self.properties.get("url"), self.body.get("event_source_url"))
 
+    @property
+    def order_id(self) -> str | None:
+        return exact_id(first(self.properties.get("order_id"), self.properties.get("orderId")))
+
+    def token(self, kind: str) -> str | None:
+        """The token of its cart or its checkout."""
+        sources = (self.body, self.properties)
+        found = (token(source.get(name)) for source in sources for name in _TOKENS[kind])
+        return next((one for one in found if one), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What one call wants written: its event, and the browser that it showed, under each key."""
+
+    event: NewEvent
+    visitors: Sequence[Visitor]
+
+
+def read_calls(body: Json) -> list[Call | None]:
+    """The calls in a parsed body, None for one of several that names no event; MissingFields, TooMany."""
+    body = _unwrapped(body)
+    batch = body.get("events")
+    if not isinstance(batch, list):
+        return [read_call(body)]
+    if len(batch) > MOST_EVENTS:
+        raise TooMany()
+    common = {key: value for key, value in body.items() if key != "events"}
+    calls = [_one_of(common, item) for item in batch]
+    if not any(calls):
+        raise MissingFields()
+    return calls
+
 
 def read_call(body: Json) -> Call:
-    """The call in a parsed body; MissingFields when it names no app or no event."""
-    body = _unwrapped(body)
+    """The one call in a body; MissingFields when it names no app or no event."""
     app_id = first(body.get("appId"), body.get("app_id"))
     name = text(first(body.get("eventName"), body.get("event_name"), body.get("event")), _NAME_LIMIT)
     if app_id is None or name is None:
@@ -74,25 +127,32 @@ def read_call(body: Json) -> Call:
     return Call(app_id, name, body, properties)
 
 
-def to_event(app: App, call: Call, visit: Visit, *, now: datetime) -> NewEvent:
-    """The event for the outbox; `skipped` says why where Meta must not hear it."""
+def take(app: App, call: Call, visit: Visit, *, now: datetime) -> Taken:
+    """The event for the outbox (`skipped` says why where Meta must not hear it) and the browser behind it."""
     name, skipped = _forwarded_name(app, call.name)
-    at = event_moment(call.body.get("timestamp") or call.body.get("event_time"), now=now)
+    at = event_moment(
+        call.body.get("timestamp") or call.body.get("event_time"), now=now, sent_at=call.body.get("sentAt")
+    )
+    bot = is_bot(visit.user_agent)
+    user_data = _user_data(call, visit, at=at)
     url = browser.page_url(call.url) or browser.page_url(visit.referer)
-    code = currency(call.properties.get("currency"))
+    consent = read_consent(call.body.get("consent") or call.body.get("customerPrivacy"))
     draft = Draft(
         name=name,
-        event_id=_event_id(call),
+        event_id=_event_id(call, name),
         source="track",
         event_time=at,
-        user_data=_user_data(call, visit, at=at),
-        custom_data=_custom_data(app, call.properties, name, code),
+        user_data=user_data,
         url=url,
-        value=money(first(call.properties.get("value"), call.properties.get("total")), code),
-        currency=code,
-        skipped="bot" if is_bot(visit.user_agent) else skipped,
+        skipped="bot" if bot else skipped,
+        consent=consent,
+        aliases=_names(call, _ALIASES.get(name, ())),
+        notes=_names(call, _NOTES.get(name, ())),
+        **_goods(app, call, name),
     )
-    return finish(app, draft, now=now)
+    keys = {kind: call.token(kind) for kind in _TOKENS}
+    visitors = [] if bot else seen_with(app.id, keys, user_data, url=url, consent=consent)
+    return Taken(finish(app, draft, now=now), visitors)
 
 
 def _unwrapped(body: Json) -> Json:
@@ -102,6 +162,17 @@ def _unwrapped(body: Json) -> Json:
     return inside if isinstance(inside, dict) else body
 
 
+def _one_of(common: Json, item: Any) -> Call | None:
+    """One event of several; what they share stands beside them, the app above all."""
+    if not isinstance(item, dict):
+        return None
+    app_id = {key: common[key] for key in ("appId", "app_id") if key in common}
+    try:
+        return read_call(common | item | app_id)
+    except MissingFields:
+        return None
+
+
 def _forwarded_name(app: App, name: str) -> tuple[str, str | None]:
     known = meta_name(name)
     if known is not None:
@@ -109,13 +180,24 @@ def _forwarded_name(app: App, name: str) -> tuple[str, str | None]:
     return name, None if name in app.forwarded_names else "not_forwarded"
 
 
-def _event_id(call: Call) -> str:
-    """The sender's, which a browser pixel may share; else one is made, and nothing can be deduplicated."""
+def _event_id(call: Call, name: str) -> str:
+    """The sender's, which a browser pixel may share; else what the order's own webhook calls it; else a new one."""
     for source in (call.body, call.properties):
         given = first(source.get("event_id"), source.get("eventId"), source.get("eventID"))
         if given is not None and _EVENT_ID.fullmatch(given):
             return given
-    return str(uuid.uuid4())
+    checkout, order = call.token("checkout"), call.order_id
+    made = {
+        "Purchase": f"purchase.{checkout}" if checkout else f"purchase.o{order}" if order else "",
+        "InitiateCheckout": f"checkout.{checkout}" if checkout else "",
+    }.get(name, "")
+    return made if _EVENT_ID.fullmatch(made) else str(uuid.uuid4())
+
+
+def _names(call: Call, kinds: Sequence[str]) -> tuple[str, ...]:
+    """Under which names a webhook may report the same thing."""
+    known = {"order": call.order_id, "checkout": call.token("checkout"), "cart": call.token("cart")}
+    return tuple(f"{kind}:{known[kind]}" for kind in kinds if known[kind])
 
 
 def _user_data(call: Call, visit: Visit, *, at: datetime) -> Json:
@@ -141,8 +223,13 @@ def _cookie(call: Call, given: Json, name: str) -> str | None:
     return next((value for value in values if value), None)
 
 
-def _custom_data(app: App, properties: Json, name: str, code: str | None) -> Json:
-    contents = contents_of(properties, choice=app.content_id, code=code)
+def _goods(app: App, call: Call, name: str) -> Json:
+    """Value, currency and what was bought, as fields of the draft."""
+    properties = call.properties
+    code = currency(properties.get("currency"))
+    unit = _UNITS.get(str(first(properties.get("moneyUnit"), properties.get("money_unit"))).lower(), Decimal(1))
+    value = amount(first(properties.get("value"), properties.get("total")))
+    contents = contents_of(properties, choice=app.content_id, code=code, unit=unit)
     ids = content_ids(properties, contents)
     found: Json = {key: first(*(properties.get(n) for n in names)) for key, names in _WORDS.items()}
     if contents:
@@ -152,4 +239,8 @@ def _custom_data(app: App, properties: Json, name: str, code: str | None) -> Jso
     if name == "InitiateCheckout" and contents:
         # Meta: "Use only with InitiateCheckout events."
         found["num_items"] = sum(line["quantity"] for line in contents)
-    return {key: value for key, value in found.items() if value}
+    return {
+        "value": None if value is None else rounded(value * unit, code),
+        "currency": code,
+        "custom_data": {key: value for key, value in found.items() if value},
+    }

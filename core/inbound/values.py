@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from functools import cache
 from typing import Any
@@ -16,6 +16,7 @@ TEXT_LIMIT = 2000
 # The ledger's column is NUMERIC(20, 4); no shop sells for more.
 _MOST = Decimal(10) ** 15
 _LONGEST_ID = 128
+_TOKEN = re.compile(r"[!-~]{1,100}")
 
 
 def text(value: Any, limit: int = TEXT_LIMIT) -> str | None:
@@ -40,6 +41,12 @@ def exact_id(value: Any) -> str | None:
     if found is None or len(found) > _LONGEST_ID:
         return None
     return found.rsplit("/", 1)[-1].split("?", 1)[0] or None if found.startswith("gid://") else found
+
+
+def token(value: Any) -> str | None:
+    """A cart's or a checkout's token, without the `?key=…` that the storefront's own spelling of it carries."""
+    found = (exact_id(value) or "").split("?", 1)[0]
+    return found if _TOKEN.fullmatch(found) else None
 
 
 @cache
@@ -108,9 +115,16 @@ def moment(value: Any) -> datetime | None:
 
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 _FIRST_MILLISECONDS = Decimal(10) ** 11
+# A clock that is further off than this is none.
+_WRONG_CLOCK = timedelta(days=400)
 
 
-def event_moment(value: Any, *, now: datetime) -> datetime:
-    """When it happened, in whole seconds: the sender's word, but never later than now, and now where it gives none."""
-    said = moment(value)
+def event_moment(value: Any, *, now: datetime, sent_at: Any = None) -> datetime:
+    """When it happened, in whole seconds: the sender's word, but never later than now, and now where it gives none.
+
+    `sent_at`: the sender's clock when it sent; what it is wrong by is made good.
+    """
+    said, clock = moment(value), moment(sent_at)
+    if said is not None and clock is not None and abs(now - clock) < _WRONG_CLOCK:
+        said += now - clock
     return (min(said, now) if said else now).replace(microsecond=0)

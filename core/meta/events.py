@@ -74,6 +74,14 @@ SPELLINGS: Final = {name.lower(): name for name in STANDARD_EVENTS} | {
     "generatelead": "Lead",
 }
 
+# Limited data use. Country and state 0: Meta works out the place by itself.
+# https://developers.facebook.com/docs/marketing-apis/data-processing-options
+LIMITED_USE: Final = {
+    "data_processing_options": ["LDU"],
+    "data_processing_options_country": 0,
+    "data_processing_options_state": 0,
+}
+
 KEEPS: Final = timedelta(days=7)
 KEEPS_IN_STORE: Final = timedelta(days=62)
 # A request begun in time must still be in time when Meta reads it.
@@ -124,13 +132,7 @@ def build(
         "custom_data": _filled(custom_data or {}),
     }
     if limited_data_use:
-        # Country and state 0: Meta works out the place by itself.
-        # https://developers.facebook.com/docs/marketing-apis/data-processing-options
-        event |= {
-            "data_processing_options": ["LDU"],
-            "data_processing_options_country": 0,
-            "data_processing_options_state": 0,
-        }
+        event |= LIMITED_USE
     return _filled(event) | {"user_data": event["user_data"]}
 
 

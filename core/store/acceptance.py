@@ -38,10 +38,15 @@ class NewEvent:
     skipped: str | None = None
     # What else the same thing is called (`order:ID`): whoever comes second under such a name is a duplicate.
     aliases: tuple[str, ...] = ()
-    # False: notes its aliases and is never a duplicate by them (one cart sees many AddToCarts).
-    alias_counts: bool = True
+    # Aliases that it only leaves behind, and is never a duplicate by (one cart sees many AddToCarts).
+    notes: tuple[str, ...] = ()
     # Waits for a browser that was seen with one of these keys; `payload` is not complete before.
     join: Join | None = None
+
+
+def first_id(moment: datetime) -> int:
+    """No event that came in at or after this moment has a smaller id."""
+    return int(moment.timestamp() * 1000) << 22
 
 
 def new_ids(count: int, now: datetime) -> range:
@@ -50,7 +55,7 @@ def new_ids(count: int, now: datetime) -> range:
     Ranges of the same millisecond may overlap, once in some 10,000 times for a hundred events each: the insert then
     fails as a whole and is made again with new ids.
     """
-    start = int(now.timestamp() * 1000) << 22 | secrets.randbits(22)
+    start = first_id(now) | secrets.randbits(22)
     return range(start, start + count)
 
 
@@ -61,9 +66,9 @@ def accept(conn: Connection, events: Sequence[NewEvent], *, now: datetime) -> li
     events = [replace(one, skipped="too_large") if len(one.payload) > MAX_EVENT_BYTES else one for one in events]
     ids = new_ids(len(events), now)
     claims = [
-        Claim(id_, event.app_id, event.event_name, event.aliases, event.alias_counts)
+        Claim(id_, event.app_id, event.event_name, event.aliases, event.notes)
         for event, id_ in zip(events, ids, strict=True)
-        if event.aliases and event.skipped is None
+        if (event.aliases or event.notes) and event.skipped is None
     ]
     told = aliases.claim(conn, claims, now=now)
     unless_known = insert_into(conn, capi_event).on_conflict_do_nothing(

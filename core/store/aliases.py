@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, select, tuple_
 
 from core.store.database import chunks, insert_into
 from core.store.schema import capi_alias
@@ -17,19 +17,20 @@ _CHUNK = 500
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """`counts`: who claims a taken alias is a duplicate. Otherwise it takes the alias over and is none."""
+    """Who finds one of its `aliases` taken is a duplicate; `notes` are taken over from whoever had them."""
 
     event_id: int
     app_id: str
     event_name: str
     aliases: tuple[str, ...]
-    counts: bool
+    notes: tuple[str, ...]
 
 
 def claim(conn: Connection, claims: Sequence[Claim], *, now: datetime) -> set[int]:
     """Note these aliases; the ids of those events that somebody else has reported under one of them."""
     # Sorted: two endpoints that take the same events at once must meet in the same order.
-    counting, noted = _rows(claims, now, counts=True), _rows(claims, now, counts=False)
+    counting = _rows([(one, alias) for one in claims for alias in one.aliases], now)
+    noted = _rows([(one, alias) for one in claims for alias in one.notes], now)
     a = capi_alias.c
     key = (a.app_id, a.event_name, a.alias)
     if noted:
@@ -43,12 +44,10 @@ def claim(conn: Connection, claims: Sequence[Claim], *, now: datetime) -> set[in
     return {row["event_id"] for row in counting if tuple(row.values())[:4] not in mine}
 
 
-def _rows(claims: Sequence[Claim], now: datetime, *, counts: bool) -> list[dict[str, Any]]:
+def _rows(claimed: Sequence[tuple[Claim, str]], now: datetime) -> list[dict[str, Any]]:
     rows = [
         {"app_id": one.app_id, "event_name": one.event_name, "alias": alias, "event_id": one.event_id, "at": now}
-        for one in claims
-        if one.counts is counts
-        for alias in one.aliases
+        for one, alias in claimed
     ]
     return sorted(rows, key=lambda row: tuple(map(str, row.values())))
 
@@ -64,6 +63,34 @@ def give_back(conn: Connection, event_ids: Sequence[int]) -> None:
     """These events were not sent after all: another source may report them."""
     for chunk in chunks(event_ids, _CHUNK):
         conn.execute(delete(capi_alias).where(capi_alias.c.event_id.in_(chunk)))
+
+
+def of_app(conn: Connection, app_id: str) -> list[tuple[str, str]]:
+    """(event name, alias) of an app; at most a few thousand: ask again."""
+    a = capi_alias.c
+    rows = select(a.event_name, a.alias).where(a.app_id == app_id).order_by(a.event_name, a.alias).limit(_CHUNK * 10)
+    return [(row.event_name, row.alias) for row in conn.execute(rows)]
+
+
+def orders_of(conn: Connection, app_id: str, event_ids: Sequence[int], order_id: str | None) -> list[tuple[str, str]]:
+    """(event name, alias) by which these events are known as an order, and every alias of `order_id` itself."""
+    a = capi_alias.c
+    theirs = select(a.event_name, a.alias).where(a.app_id == app_id, a.event_id.in_(event_ids))
+    its = select(a.event_name, a.alias).where(a.app_id == app_id, a.alias == f"order:{order_id}")
+    found = {tuple(row) for row in conn.execute(theirs.where(a.alias.startswith("order:")))}
+    return sorted(found | ({tuple(row) for row in conn.execute(its)} if order_id else set()))
+
+
+def forget(conn: Connection, app_id: str, names: Sequence[tuple[str, str]]) -> int:
+    """Drop these aliases of an app; how many were there (rows in another's hands are left: ask again)."""
+    a = capi_alias.c
+    gone = 0
+    for chunk in chunks(names, _CHUNK):
+        there = select(a.event_name, a.alias).where(a.app_id == app_id, tuple_(a.event_name, a.alias).in_(chunk))
+        mine = [tuple(row) for row in conn.execute(there.with_for_update(skip_locked=True))]
+        conn.execute(delete(capi_alias).where(a.app_id == app_id, tuple_(a.event_name, a.alias).in_(mine)))
+        gone += len(mine)
+    return gone
 
 
 def forget_old(conn: Connection, *, before: datetime) -> int:

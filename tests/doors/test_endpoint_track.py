@@ -176,3 +176,46 @@ def test_the_clients_address_is_the_trusted_proxys_word(engine: Engine) -> None:
 def test_an_untrusted_proxy_is_not_believed(endpoint: Endpoint) -> None:
     endpoint.track(headers={"X-Forwarded-For": "93.184.216.34"})
     assert "client_ip_address" not in json.loads(endpoint.payloads()[0])["user_data"]
+
+
+def test_who_sends_too_much_is_told_when_to_come_again(engine: Engine) -> None:
+    visitor = {"X-Forwarded-For": "93.184.216.34"}
+    with an_endpoint(engine, CAPI_TRUSTED_PROXIES="127.0.0.1", CAPI_RATE_ADDRESS="1") as endpoint:
+        answers = [endpoint.track(tracking(), headers=visitor) for _ in range(8)]
+        assert [answer.status_code for answer in answers] == [200] * 6 + [429] * 2
+        assert answers[-1].json() == {"error": "Too many requests"}
+        assert answers[-1].headers["retry-after"] == "1"
+        assert endpoint.track(tracking(), headers={"X-Forwarded-For": "93.184.216.35"}).status_code == 200
+        assert {(receipt.app_id, receipt.reason, receipt.status) for receipt in endpoint.receipts()} == {
+            (endpoint.app.id, "rate_limited", 429)
+        }
+
+
+def test_guessing_app_ids_is_slowed_down_and_noted_in_part(engine: Engine) -> None:
+    visitor = {"X-Forwarded-For": "93.184.216.34"}
+    with an_endpoint(engine, CAPI_TRUSTED_PROXIES="127.0.0.1") as endpoint:
+        statuses = [endpoint.track(tracking(appId=f"guess{n}"), headers=visitor).status_code for n in range(30)]
+        assert statuses[:10] == [404] * 10
+        assert statuses.count(429) > 10
+        noted = [receipt.reason for receipt in endpoint.receipts()]
+        assert noted.count("unknown_app") == 10
+        assert noted.count("rate_limited") == 10
+
+
+def test_one_app_does_not_starve_the_others(engine: Engine) -> None:
+    with an_endpoint(engine, CAPI_RATE_APP="2") as endpoint:
+        assert [endpoint.track(tracking()).status_code for _ in range(10)].count(429) >= 1
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"{", "unreadable"),
+        (b"{}", "missing_fields"),
+        (b" " * (64 * 1024 + 1), "too_large"),
+        (json.dumps({"appId": "app_public", "events": [{}] * 21}).encode(), "too_many"),
+    ],
+)
+def test_what_cannot_be_taken_leaves_a_receipt(endpoint: Endpoint, body: bytes, reason: str) -> None:
+    assert endpoint.track(body).status_code >= 400
+    assert [receipt.reason for receipt in endpoint.receipts()] == [reason]

@@ -72,3 +72,13 @@ def test_the_rightmost_address_that_is_no_proxy_counts(
 )
 def test_crawlers_scripts_and_nameless_agents_are_bots(agent: Any, bot: bool) -> None:
     assert is_bot(agent) is bot
+
+
+@pytest.mark.parametrize("origin", ["null", None, ""])
+def test_an_app_may_refuse_pages_without_an_origin(an_app: Callable[..., App], origin: str | None) -> None:
+    page = "https://tea.example/"
+    open_, strict = (an_app(allowed_origins=("tea.example",), allow_null_origin=allowed) for allowed in (True, False))
+    assert origin_allowed(open_, origin, page)
+    assert not origin_allowed(strict, origin, page)
+    assert origin_allowed(strict, page, page)
+    assert origin_allowed(an_app(allow_null_origin=False), origin, page), "no hosts are listed: any page may report"

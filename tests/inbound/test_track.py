@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from core.errors import BadInput
 from core.inbound.reading import read_object
-from core.inbound.track import MissingFields, Visit, read_call, to_event
+from core.inbound.track import MissingFields, Visit, read_call, read_calls, take
 from core.meta import events
 from core.store.acceptance import NewEvent
 from core.store.apps import App
@@ -24,7 +24,9 @@ VISIT = Visit(BROWSER, "93.184.216.34", None)
 
 def taken(app: App, body: dict[str, Any], visit: Visit = VISIT) -> NewEvent:
     body = read_object(json.dumps(body).encode())
-    return to_event(app, read_call(body), visit, now=datetime.now(UTC))
+    (call,) = read_calls(body)
+    assert call is not None
+    return take(app, call, visit, now=datetime.now(UTC)).event
 
 
 def sent(event: NewEvent) -> dict[str, Any]:
@@ -163,3 +165,117 @@ def test_no_body_however_strange_gives_an_event_meta_would_refuse(an_app: Make, 
     except BadInput:
         return
     assert event.skipped or events.check(sent(event), now=datetime.now(UTC)) is None
+
+
+def test_several_events_share_what_stands_beside_them(an_app: Make) -> None:
+    body = tracking(fbp="fb.1.1760000000000.7", customData={}, value=None, product_id=None)
+    shared = {key: body[key] for key in ("appId", "url", "fbp", "visitorId")}
+    batch = shared | {
+        "events": [{"eventName": "pageview"}, {"no": "name"}, "junk", {"eventName": "search", "url": "x"}]
+    }
+    calls = read_calls(read_object(json.dumps(batch).encode()))
+    assert [call and call.name for call in calls] == ["pageview", None, None, "search"]
+    events_ = [take(an_app(), call, VISIT, now=datetime.now(UTC)).event for call in calls if call]
+    assert {sent(event)["user_data"]["fbp"] for event in events_ if event.payload} == {"fb.1.1760000000000.7"}
+
+
+def test_an_event_among_several_cannot_name_another_app() -> None:
+    (call,) = read_calls({"appId": "mine", "events": [{"appId": "theirs", "eventName": "pageview"}]})
+    assert call is not None
+    assert call.app_id == "mine"
+
+
+@pytest.mark.parametrize("batch", [[{"eventName": "pageview"}] * 21, [], ["junk"]])
+def test_a_batch_without_an_event_or_with_too_many_is_refused(batch: list[Any]) -> None:
+    with pytest.raises(BadInput):
+        read_calls({"appId": "a", "events": batch})
+
+
+@pytest.mark.parametrize(
+    ("policy", "consent", "skipped", "limited"),
+    [
+        ("send", None, None, False),
+        ("limit", None, None, True),
+        ("require", None, "no_consent", False),
+        ("require", {"marketing": True}, None, False),
+        ("send", {"marketing": False}, "no_consent", False),
+        ("send", {"marketingAllowed": "no"}, "no_consent", False),
+        ("send", {"marketing": True, "saleOfData": False}, None, True),
+        ("limit", {"marketing": True, "saleOfDataAllowed": True}, None, False),
+        ("send", {"marketing": "perhaps"}, None, False),
+        ("send", "yes", None, False),
+    ],
+)
+def test_consent_is_honoured(an_app: Make, policy: str, consent: Any, skipped: str | None, limited: bool) -> None:
+    event = taken(an_app(consent_policy=policy), tracking(consent=consent))
+    assert event.skipped == skipped
+    assert (b'"data_processing_options":["LDU"]' in event.payload) is limited
+
+
+def test_shopifys_own_names_for_consent_are_read(an_app: Make) -> None:
+    assert taken(an_app(), tracking(customerPrivacy={"marketingAllowed": False})).skipped == "no_consent"
+
+
+def test_who_denies_leaves_nothing_but_the_denial(an_app: Make) -> None:
+    body = tracking(cartToken="c1?key=abc", fbp="fb.1.1760000000000.7", consent={"marketing": False})
+    (call,) = read_calls(body)
+    assert call is not None
+    left = take(an_app(), call, VISIT, now=datetime.now(UTC)).visitors
+    assert {(one.kind, one.key) for one in left} == {("cart", "c1"), ("fbp", "fb.1.1760000000000.7")}
+    assert {(one.address, one.user_agent, one.fbp, one.page_url, one.marketing) for one in left} == {
+        (None, None, None, None, False)
+    }
+
+
+@pytest.mark.parametrize(
+    ("unit", "currency", "value", "price"),
+    [("cents", "EUR", 59.9, 25.0), ("minor", "JPY", 60, 25), ("major", "EUR", 5990, 2500), (None, "EUR", 5990, 2500)],
+)
+def test_money_in_cents_is_said_so(an_app: Make, unit: str | None, currency: str, value: float, price: float) -> None:
+    goods = {"value": 5990, "currency": currency, "products": [{"id": "1", "price": "2500"}], "moneyUnit": unit}
+    event = taken(an_app(), tracking(eventName="purchase", **goods, customData=goods))
+    assert (sent(event)["custom_data"]["value"], sent(event)["custom_data"]["contents"][0]["item_price"]) == (
+        value,
+        price,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "event_id", "aliases", "notes"),
+    [
+        ("purchase", {"order_id": "gid://shopify/Order/55"}, "purchase.o55", ("order:55",), ()),
+        (
+            "purchase",
+            {"order_id": 2**70, "checkoutToken": "ck1"},
+            "purchase.ck1",
+            (f"order:{2**70}", "checkout:ck1"),
+            (),
+        ),
+        ("purchase", {"event_id": "mine", "order_id": 7}, "mine", ("order:7",), ()),
+        (
+            "initiateCheckout",
+            {"checkout_token": "ck1", "cartToken": "ct1"},
+            "checkout.ck1",
+            ("checkout:ck1",),
+            ("cart:ct1",),
+        ),
+        ("addToCart", {"cart_token": "ct1?key=9", "event_id": "e"}, "e", (), ("cart:ct1",)),
+        ("pageview", {"cart_token": "ct1", "event_id": "e"}, "e", (), ()),
+    ],
+)
+def test_an_order_is_called_what_its_webhook_calls_it(
+    an_app: Make, name: str, fields: dict[str, Any], event_id: str, aliases: tuple[str, ...], notes: tuple[str, ...]
+) -> None:
+    event = taken(an_app(), tracking(eventName=name, **fields))
+    assert (event.event_id, event.aliases, event.notes) == (event_id, aliases, notes)
+
+
+def test_a_wrong_clock_is_made_good(an_app: Make) -> None:
+    now = datetime.now(UTC)
+    ahead = {"timestamp": (now + timedelta(hours=3)).isoformat(), "sentAt": (now + timedelta(hours=3)).isoformat()}
+    behind = {
+        "timestamp": int((now - timedelta(days=30)).timestamp() * 1000),
+        "sentAt": (now - timedelta(days=30)).isoformat(),
+    }
+    for clock in (ahead, behind):
+        assert abs(taken(an_app(), tracking(**clock)).event_time - now) < timedelta(seconds=5)
