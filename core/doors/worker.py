@@ -13,8 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TypeVar
 
 import psycopg
@@ -26,11 +25,12 @@ from sqlalchemy.exc import OperationalError
 from core import __version__, clock
 from core.doors import wiring
 from core.doors.engine import enqueue, forget_log, open_queue
+from core.doors.timetable import TASKS, Task
 from core.services import bulk, watch
 from core.services.delivery import deliver
 from core.services.refresh import TokenRefreshService
 from core.settings import Settings
-from core.store import outbox, pixels, tokens, wake, workers
+from core.store import pixels, tokens, workers
 from core.store.database import is_embedded, reading, writing
 from core.store.wake import Work
 
@@ -43,17 +43,6 @@ RECONNECT = 2.0
 TAKEN_OVER_AFTER = timedelta(seconds=10)
 # How long one pixel may keep a thread before the others have their turn, in seconds.
 TURN = 10.0
-# A day's checks, spread over its minutes, for 20,000 tokens.
-CHECKS_A_MINUTE = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """Something that one worker among all does every so often; it may name work to be queued."""
-
-    name: str
-    every: timedelta
-    run: Callable[[Worker, datetime], list[tuple[Work, str]] | None]
 
 
 class Worker:
@@ -189,7 +178,7 @@ class Worker:
         if not mine:
             return []
         try:
-            return task.run(self, now) or []
+            return task.run(self.service, now) or []
         except OperationalError:
             raise
         except Exception:
@@ -221,46 +210,6 @@ class Worker:
 
     async def _blocking(self, function: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self.house, function, *args)
-
-
-def _release(worker: Worker, now: datetime) -> None:
-    watch.release_replaced(worker.engine, now=now)
-
-
-def _notice(worker: Worker, now: datetime) -> None:
-    watch.notice_tokens(worker.engine, worker.service.policy, now=now)
-
-
-def _expire(worker: Worker, now: datetime) -> None:
-    with writing(worker.engine) as conn:
-        buried = outbox.expire(conn, now=now)
-    if buried:
-        log.error("events passed their deadline and were not sent", extra={"events": buried})
-
-
-def _scheduled(worker: Worker, now: datetime) -> list[tuple[Work, str]]:
-    return [(Work.REFRESH, found) for found in watch.due_refreshes(worker.engine, now=now)]
-
-
-def _check(worker: Worker, now: datetime) -> None:
-    service = worker.service
-    watch.check_tokens(worker.engine, service.graph, service.policy, now=now, limit=CHECKS_A_MINUTE)
-
-
-def _upkeep(worker: Worker, now: datetime) -> None:
-    with writing(worker.engine) as conn:
-        workers.forget_old(conn, before=now - timedelta(days=7))
-        wake.forget_old(conn, before=now - timedelta(hours=1))
-
-
-TASKS = (
-    Task("release", timedelta(seconds=1), _release),
-    Task("notice", timedelta(seconds=4), _notice),
-    Task("expire", timedelta(seconds=10), _expire),
-    Task("scheduled refresh", timedelta(seconds=30), _scheduled),
-    Task("upkeep", timedelta(minutes=1), _upkeep),
-    Task("token check", timedelta(minutes=1), _check),
-)
 
 
 def run(settings: Settings) -> None:

@@ -91,7 +91,10 @@ class Demo:
         currency = _CURRENCY.get(domain, "EUR")
         total = str(price(currency, self.chance))
         if deed == "cart":
-            self.shop.cart(domain)
+            token = f"hWN{self.chance.getrandbits(96):024x}"
+            if self.chance.random() < 0.8:  # the others were filled by somebody nobody has seen
+                self.shop.track(app.public_id, "view_item", shop_domain=domain, cartToken=token)
+            self.shop.cart(domain, id=token, token=token)
         elif deed in ("checkout", "order"):
             send = self.shop.order if deed == "order" else self.shop.checkout
             money = {"currency": currency, "presentment_currency": currency}

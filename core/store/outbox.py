@@ -37,6 +37,8 @@ STATES = ("due", "sending", "parked", "dead", "delivered", "skipped")
 CHUNK = 2_000
 # No token was stored at all: the event waits for the first one.
 NO_TOKEN = ""
+# The failure of an event whose payload was emptied for a person's or a shop's privacy: it can never be sent.
+REDACTED = "redacted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,12 @@ def move(conn: Connection, verb: str, ids: Sequence[int], **changes: Any) -> Non
             raise Conflict()
 
 
+def fill(conn: Connection, event_id: int, payload: bytes, *, now: datetime) -> None:
+    """An event that waited for its browser is complete and due."""
+    row = update(capi_outbox).where(capi_outbox.c.id == event_id)
+    conn.execute(row.values(payload=payload, next_attempt_at=now))
+
+
 def refused(conn: Connection, ids: Sequence[int], *, failure: str, attempt_id: int | None, next_at: datetime) -> None:
     """Count a refused try against these due events; they stay due and wait until `next_at`."""
     for chunk in chunks(ids, CHUNK):
@@ -169,8 +177,35 @@ def release(
     return len(rows)
 
 
+def redact(conn: Connection, ids: Sequence[int], *, due: bool) -> list[int]:
+    """Empty these payloads for good and end their events; the ids of those that were.
+
+    `due`: due events too, which the caller may say only while nobody sends for their pixel. Rows that another
+    transaction moves at this moment are left: ask again.
+    """
+    o = capi_outbox.c
+    states = ("due", "parked", "dead") if due else ("parked", "dead")
+    mine = select(o.id, o.state).where(o.id.in_(ids), o.state.in_(states), o.payload != b"").order_by(o.id)
+    rows = conn.execute(mine.with_for_update(skip_locked=True)).all()
+    move(conn, "bury", [row.id for row in rows if row.state != "dead"], failure=REDACTED, payload=b"", parked_by=None)
+    dead = [row.id for row in rows if row.state == "dead"]
+    conn.execute(update(capi_outbox).where(o.id.in_(dead)).values(payload=b"", parked_by=None))
+    conn.execute(update(capi_event).where(capi_event.c.id.in_(dead)).values(failure=REDACTED))
+    return [row.id for row in rows]
+
+
+def forget_orders(conn: Connection, ids: Sequence[int]) -> int:
+    """These ledger lines no longer name their order; how many did (rows in another's hands are left: ask again)."""
+    e = capi_event.c
+    named = select(e.id).where(e.id.in_(ids), e.order_id.is_not(None)).with_for_update(skip_locked=True)
+    mine = conn.scalars(named).all()
+    return conn.execute(update(capi_event).where(e.id.in_(mine)).values(order_id=None)).rowcount
+
+
 def why_no_retry(state: str, failure: str | None, deadline_at: datetime, *, now: datetime) -> str | None:
     """Why an event cannot be sent again by an order, in words; None when it can."""
+    if failure == REDACTED:
+        return "was emptied for privacy, there is nothing left to send"
     if state == "parked" and failure != "permission":
         return "waits for its token and goes out by itself once that is mended"
     if state not in ("dead", "due", "parked"):

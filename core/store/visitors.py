@@ -5,12 +5,12 @@ Only what a browser is known by is kept, never who sat before it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, exists, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, exists, or_, select, tuple_
 
 from core.store.database import chunks, insert_into
 from core.store.schema import capi_join, capi_outbox, capi_visitor
@@ -85,12 +85,17 @@ def await_(conn: Connection, waiting: Sequence[tuple[int, str, Join]]) -> None:
         conn.execute(capi_join.insert(), rows)
 
 
+def anybody_waits(conn: Connection) -> bool:
+    """Whether any event waits: a look that takes no write lock."""
+    return conn.execute(select(capi_join.c.event_id).limit(1)).first() is not None
+
+
 def ready(conn: Connection, *, now: datetime) -> list[Row[Any]]:
     """Waiting events whose browser was seen or whose time is over, with their payload; at most a few hundred."""
     j = capi_join.c
     wanted = (
         select(capi_join, capi_outbox.c.payload, capi_outbox.c.pixel_id)
-        .join(capi_outbox, capi_outbox.c.id == j.event_id)
+        .join(capi_outbox, (capi_outbox.c.id == j.event_id) & (capi_outbox.c.state == "due"))
         .where(or_(j.until_at <= now, _seen(now)))
         .order_by(j.event_id)
         .limit(_CHUNK)
@@ -111,12 +116,48 @@ def done(conn: Connection, event_ids: Sequence[int]) -> None:
         conn.execute(delete(capi_join).where(capi_join.c.event_id.in_(chunk)))
 
 
+def of_app(conn: Connection, app_id: str) -> list[tuple[str, str]]:
+    """(kind, key) of browsers seen for an app; at most a few thousand: ask again."""
+    v = capi_visitor.c
+    rows = select(v.kind, v.key).where(v.app_id == app_id).order_by(v.kind, v.key).limit(_CHUNK * 10)
+    return [(row.kind, row.key) for row in conn.execute(rows)]
+
+
+def under(conn: Connection, app_id: str, keys: Iterable[tuple[str, str]]) -> list[Row[Any]]:
+    """The browsers of an app that are stored under these keys."""
+    v = capi_visitor.c
+    found: list[Row[Any]] = []
+    for chunk in chunks(sorted(keys), _CHUNK):
+        found += conn.execute(select(capi_visitor).where(v.app_id == app_id, tuple_(v.kind, v.key).in_(chunk)))
+    return found
+
+
+def forget(conn: Connection, app_id: str, keys: Iterable[tuple[str, str]]) -> int:
+    """Drop these browsers of an app; how many were there (rows in another's hands are left: ask again)."""
+    v = capi_visitor.c
+    gone = 0
+    for chunk in chunks(sorted(keys), _CHUNK):
+        there = select(v.kind, v.key).where(v.app_id == app_id, tuple_(v.kind, v.key).in_(chunk))
+        mine = [tuple(row) for row in conn.execute(there.with_for_update(skip_locked=True))]
+        conn.execute(delete(capi_visitor).where(v.app_id == app_id, tuple_(v.kind, v.key).in_(mine)))
+        gone += len(mine)
+    return gone
+
+
+def let_go(conn: Connection, event_ids: Sequence[int]) -> int:
+    """These wait no longer; how many did (rows in another's hands are left: ask again)."""
+    j = capi_join.c
+    mine = conn.scalars(select(j.event_id).where(j.event_id.in_(event_ids)).with_for_update(skip_locked=True)).all()
+    done(conn, mine)
+    return len(mine)
+
+
 def forget_old(conn: Connection, *, now: datetime) -> int:
     """Drop browsers whose time is over, and waits whose event is gone; how many browsers (bounded: ask again)."""
     v = capi_visitor.c
     old = list(conn.execute(select(v.app_id, v.kind, v.key).where(v.expires_at <= now).limit(_CHUNK)))
     for row in old:
         conn.execute(delete(capi_visitor).where(v.app_id == row[0], v.kind == row[1], v.key == row[2]))
-    gone = ~exists().where(capi_outbox.c.id == capi_join.c.event_id)
+    gone = ~exists().where(capi_outbox.c.id == capi_join.c.event_id, capi_outbox.c.state == "due")
     conn.execute(delete(capi_join).where(gone))
     return len(old)

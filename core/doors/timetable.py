@@ -1,0 +1,89 @@
+"""The timetable: what one worker among all does every so often."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, Engine
+
+from core.inbound import visitors
+from core.services import watch
+from core.services.refresh import TokenRefreshService
+from core.store import aliases, outbox, wake, workers
+from core.store import visitors as browsers
+from core.store.database import writing
+from core.store.wake import Work
+
+log = logging.getLogger("worker")
+
+# A day's checks, spread over its minutes, for 20,000 tokens.
+CHECKS_A_MINUTE = 20
+# Longer than any source repeats what it has reported.
+ALIASES_KEPT = timedelta(days=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Something done every so often; it may name work to be queued."""
+
+    name: str
+    every: timedelta
+    run: Callable[[TokenRefreshService, datetime], list[tuple[Work, str]] | None]
+
+
+def _release(service: TokenRefreshService, now: datetime) -> None:
+    watch.release_replaced(service.engine, now=now)
+
+
+def _join(service: TokenRefreshService, now: datetime) -> None:
+    while visitors.join_waiting(service.engine, now=now):
+        pass
+
+
+def _notice(service: TokenRefreshService, now: datetime) -> None:
+    watch.notice_tokens(service.engine, service.policy, now=now)
+
+
+def _expire(service: TokenRefreshService, now: datetime) -> None:
+    with writing(service.engine) as conn:
+        buried = outbox.expire(conn, now=now)
+    if buried:
+        log.error("events passed their deadline and were not sent", extra={"events": buried})
+
+
+def _scheduled(service: TokenRefreshService, now: datetime) -> list[tuple[Work, str]]:
+    return [(Work.REFRESH, found) for found in watch.due_refreshes(service.engine, now=now)]
+
+
+def _check(service: TokenRefreshService, now: datetime) -> None:
+    watch.check_tokens(service.engine, service.graph, service.policy, now=now, limit=CHECKS_A_MINUTE)
+
+
+def _upkeep(service: TokenRefreshService, now: datetime) -> None:
+    with writing(service.engine) as conn:
+        workers.forget_old(conn, before=now - timedelta(days=7))
+        wake.forget_old(conn, before=now - timedelta(hours=1))
+    _until_none(service.engine, lambda conn: browsers.forget_old(conn, now=now))
+    _until_none(service.engine, lambda conn: aliases.forget_old(conn, before=now - ALIASES_KEPT))
+
+
+def _until_none(engine: Engine, forget: Callable[[Connection], int]) -> None:
+    """In short transactions, so that nothing holds up SQLite's only writer."""
+    while True:
+        with writing(engine) as conn:
+            if not forget(conn):
+                return
+
+
+TASKS = (
+    Task("release", timedelta(seconds=1), _release),
+    Task("join", timedelta(seconds=1), _join),
+    Task("notice", timedelta(seconds=4), _notice),
+    Task("expire", timedelta(seconds=10), _expire),
+    Task("scheduled refresh", timedelta(seconds=30), _scheduled),
+    Task("upkeep", timedelta(minutes=1), _upkeep),
+    Task("token check", timedelta(minutes=1), _check),
+)
