@@ -6,34 +6,49 @@ customer data (https://shopify.dev/docs/apps/launch/protected-customer-data).
 
 from __future__ import annotations
 
-import re
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from core.errors import BadInput
-from core.inbound import browser
 from core.inbound.finish import Draft, finish
 from core.inbound.shopify import TOPICS, Delivery
-from core.inbound.shopify_goods import cart_money, lines_data, total_money
+from core.inbound.shopify_channels import WEBSITE, action_source, channel_of, not_taken
+from core.inbound.shopify_goods import Goods, goods_of
+from core.inbound.shopify_keys import Keys, keys_of
+from core.inbound.shopify_page import source_url
 from core.inbound.shopify_people import user_data
-from core.inbound.values import event_moment, exact_id, text
+from core.inbound.values import moment, text
 from core.store.acceptance import NewEvent
 from core.store.apps import App
+from core.store.visitors import Join
 
 Json = dict[str, Any]
 
-_TOKEN = re.compile(r"[!-~]{1,100}")
+# How long an event without a browser waits for one: a storefront's own call comes seconds before or after the webhook.
+BROWSER_WAIT = timedelta(seconds=60)
+# Shopify's retries end after 4 hours; a header older than that is not the payment's own moment.
 _FRESH = timedelta(hours=4)
 _DEAD_PAYMENTS = ("voided", "refunded")
-# Fields that only another kind of body has: the topic's header is not signed, the body is.
+# The topic's header is not signed, the body is. Fields that only another kind of body has:
 _FOREIGN = {
-    "orders": ("abandoned_checkout_url",),
-    "checkouts": ("order_number", "financial_status", "checkout_token"),
-    "carts": ("order_number", "financial_status", "abandoned_checkout_url", "total_price"),
+    "orders": ("abandoned_checkout_url", "invoice_url", "refund_line_items"),
+    "checkouts": ("order_number", "financial_status", "checkout_token", "invoice_url"),
+    "carts": ("order_number", "financial_status", "checkout_token", "abandoned_checkout_url", "total_price"),
 }
-_ORDERS_OWN = ("financial_status", "order_number", "checkout_token", "total_price", "currency")
-_CHANNELS = {"pos": "pos", "shopify_draft_order": "draft_order"}
+# and fields of which one at least must be there, empty or not; a cart has nothing that the others lack.
+_OWN = {
+    "orders": ("financial_status", "order_number", "checkout_token", "total_price", "currency"),
+    "checkouts": (
+        "abandoned_checkout_url",
+        "cart_token",
+        "completed_at",
+        "total_price",
+        "currency",
+        "email",
+        "customer",
+    ),
+    "carts": ("line_items",),
+}
 
 
 class WrongShape(BadInput):
@@ -50,72 +65,59 @@ def to_event(app: App, topic: str, body: Json, sent: Delivery, *, now: datetime)
     An order that comes under the topic the app did not choose leaves no ledger line: it would take the
     event_id that the right topic needs.
     """
-    kind = topic.partition("/")[0]
-    _check_shape(kind, body)
-    name = TOPICS[topic]
+    kind, name = topic.partition("/")[0], TOPICS[topic]
+    keys = keys_of(kind, body)
+    if not _fits(kind, body) or keys.event_id is None:
+        raise WrongShape()
     if name == "Purchase" and topic != app.purchase_topic:
         raise OtherTopic()
-    at = _happened_at(topic, body, sent, now=now)
-    value, currency = cart_money(body) if kind == "carts" else total_money(body)
+    at, channel = _happened_at(topic, body, sent, now=now), channel_of(body)
+    place = action_source(channel)
+    created_at = min(moment(body.get("created_at")) or at, now)
+    person = user_data(body, shop=sent.shop, on_website=place == WEBSITE, created_at=created_at)
+    goods = goods_of(kind, body, content_id=app.content_id, value_of=app.value_of)
     draft = Draft(
         name=name,
-        event_id=_event_id(kind, body),
+        event_id=keys.event_id,
         source=topic,
         event_time=at,
-        user_data=user_data(body, shop=sent.shop, at=at),
-        custom_data=_custom_data(app, kind, body, currency),
-        url=_page(app, sent.shop, text(body.get("landing_site"))),
-        value=value,
-        currency=currency,
-        skipped=_skipped(kind, body),
+        user_data=person,
+        custom_data=_custom_data(kind, keys, goods),
+        action_source=place,
+        url=source_url(app, sent.shop, text(body.get("landing_site"))) if place == WEBSITE else None,
+        value=goods.value,
+        currency=goods.currency,
+        skipped=_skipped(kind, body) or not_taken(channel, app.order_channels),
+        aliases=keys.aliases,
+        join=_join(app, keys, person, now=now) if place == WEBSITE else None,
     )
     return finish(app, draft, now=now)
 
 
-def _check_shape(kind: str, body: Json) -> None:
+def _fits(kind: str, body: Json) -> bool:
     foreign = any(body.get(key) not in (None, "") for key in _FOREIGN[kind])
-    own = kind != "orders" or any(key in body for key in _ORDERS_OWN)
-    if foreign or not own or not isinstance(body.get("line_items"), list):
-        raise WrongShape()
-
-
-def _event_id(kind: str, body: Json) -> str:
-    """The same id that a browser can compute, stable over retries; WrongShape without anything to make it of."""
-    if kind == "orders":
-        checkout, order = _token(body.get("checkout_token")), exact_id(body.get("id"))
-        if checkout or order:
-            return f"purchase.{checkout}" if checkout else f"purchase.o{order}"
-        raise WrongShape()
-    token = _token(body.get("token")) or _token(body.get("id"))
-    if token is None:
-        raise WrongShape()
-    return f"{kind.removesuffix('s')}.{token}"
-
-
-def _token(value: Any) -> str | None:
-    """A token without the `?key=…` that the storefront's own spelling of it carries."""
-    found = (exact_id(value) or "").split("?", 1)[0]
-    return found if _TOKEN.fullmatch(found) else None
+    own = any(key in body for key in _OWN[kind])
+    return own and not foreign and isinstance(body.get("line_items"), list)
 
 
 def _happened_at(topic: str, body: Json, sent: Delivery, *, now: datetime) -> datetime:
-    """When it happened, never when it was received: retries carry the payload of hours ago."""
+    """When it happened, in whole seconds: retries carry the payload of hours ago, and `updated_at` is another story.
+
+    What cannot be read gives way to the next best; the moment of receipt is the last.
+    """
+    created, processed = moment(body.get("created_at")), moment(body.get("processed_at"))
+    said: tuple[datetime | None, ...] = (created, processed, sent.triggered_at)
     if topic == "orders/paid":
-        if sent.triggered_at is not None and abs(now - sent.triggered_at) < _FRESH:
-            return event_moment(sent.triggered_at.isoformat(), now=now)
-        return event_moment(body.get("processed_at") or body.get("created_at"), now=now)
-    fallback = sent.triggered_at.isoformat() if sent.triggered_at else None
-    return event_moment(body.get("created_at") or body.get("processed_at") or fallback, now=now)
+        # The body knows when the order was made; when it was paid, only the header does.
+        fresh = sent.triggered_at is not None and abs(now - sent.triggered_at) <= _FRESH
+        said = (sent.triggered_at if fresh else None, processed, created, sent.triggered_at)
+    return min(next(filter(None, said), now), now).replace(microsecond=0)
 
 
-def _custom_data(app: App, kind: str, body: Json, currency: str | None) -> Json:
-    found = lines_data(body["line_items"], choice=app.content_id, currency=currency, cart=kind == "carts")
-    if kind == "orders":
-        found["order_id"] = exact_id(body.get("id"))
-    if kind != "checkouts":
-        # Meta: "Use only with InitiateCheckout events."
-        found.pop("num_items", None)
-    return found
+def _custom_data(kind: str, keys: Keys, goods: Goods) -> Json:
+    found = goods.as_custom_data() | {"order_id": keys.order}
+    # Meta: "Use only with InitiateCheckout events."
+    return found | {"num_items": goods.items} if kind == "checkouts" else found
 
 
 def _skipped(kind: str, body: Json) -> str | None:
@@ -129,27 +131,17 @@ def _skipped(kind: str, body: Json) -> str | None:
 def _skipped_order(body: Json) -> str | None:
     if body.get("test") is True:
         return "test_order"
-    if text(body.get("cancelled_at")) or text(body.get("financial_status")) in _DEAD_PAYMENTS:
-        return "cancelled"
-    channel = text(body.get("source_name")) or "web"
-    return None if channel == "web" else _CHANNELS.get(channel, "other_channel")
+    dead = text(body.get("cancelled_at")) or text(body.get("financial_status")) in _DEAD_PAYMENTS
+    return "cancelled" if dead else None
 
 
-def _page(app: App, shop: str, landing: str | None) -> str:
-    """The page on the shop's own host, with the click id and campaign only; a foreign page becomes the shop's root."""
-    home = f"https://{app.shop_domain or shop}/"
-    try:
-        parts = urlsplit(landing or "")
-        host = parts.hostname
-    except ValueError:
-        return home
-    own = {shop, app.shop_domain, *(entry.lower() for entry in app.allowed_origins)}
-    if (host is not None and host not in own) or not parts.path.startswith("/"):
-        return home
-    kept = [(key, value) for key, value in _fields(parts.query) if key == "fbclid" or key.startswith("utm_")]
-    page = f"https://{host or app.shop_domain or shop}{parts.path}" + (f"?{urlencode(kept)}" if kept else "")
-    return browser.page_url(page) or home
+def _join(app: App, keys: Keys, person: Json, *, now: datetime) -> Join | None:
+    """Where to look for the browser behind the event, None where it leaves no trace.
 
-
-def _fields(query: str) -> list[tuple[str, str]]:
-    return parse_qsl(query) if query.count("&") < 200 else []
+    One that shows its browser is completed with what was seen already; only a browser can tell of consent.
+    """
+    found = {"cart": keys.cart, "checkout": keys.checkout, "fbp": person.get("fbp")}
+    if not any(found.values()):
+        return None
+    waits = "client_user_agent" not in person or app.consent_policy == "require"
+    return Join(until_at=now + BROWSER_WAIT if waits else now, **found)

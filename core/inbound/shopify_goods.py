@@ -1,91 +1,93 @@
-"""Money and lines of a Shopify payload: Decimals, rounded to the currency's own digits, one money bag an event."""
+"""What was bought and what it cost: exact ids, Decimals in the currency's own digits, one money for one event."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 from core.inbound.goods import CONTENT_TYPES
-from core.inbound.values import amount, currency, exact_id, money, quantity, rounded
+from core.inbound.shopify_money import BUYER, SHOP, Money, cart_price, cart_total, paid_price, total
+from core.inbound.values import amount, exact_id, money, quantity, rounded
 
 Json = dict[str, Any]
 
 _ID_FIELD = {"variant": "variant_id", "product": "product_id", "sku": "sku"}
+# An order's worth by the app's choice (`capi_app.value_of`), best first: without any Meta takes no Purchase.
+_WORTH = {"subtotal": ("subtotal_price", "total_price")}
 _MOST_LINES = 500
 
 
-def total_money(body: Json) -> tuple[Decimal | None, str | None]:
-    """Total and currency of an order or a checkout, in the shop's money, both from the same place."""
-    code = currency(body.get("currency"))
-    total = money(body.get("total_price"), code)
-    if code is not None and total is not None:
-        return total, code
-    bag = _shop_money(body.get("total_price_set"))
-    return bag if bag[0] is not None else (total, code)
+@dataclass(frozen=True, slots=True)
+class Goods:
+    value: Decimal | None
+    currency: str | None
+    contents: Sequence[Json]
+    items: int
+    content_type: str
+
+    @property
+    def whole(self) -> bool:
+        """Whether its value and every price are known."""
+        return None not in (self.value, self.currency) and all("item_price" in line for line in self.contents)
+
+    def as_custom_data(self) -> Json:
+        if not self.contents:
+            return {}
+        return {
+            "contents": list(self.contents),
+            "content_ids": list(dict.fromkeys(line["id"] for line in self.contents)),
+            "content_type": self.content_type,
+        }
 
 
-def cart_money(body: Json) -> tuple[Decimal | None, str | None]:
-    """A cart names no total and no currency of its own: both come from its lines."""
+def goods_of(kind: str, body: Json, *, content_id: str, value_of: str) -> Goods:
+    """The goods of an order, a checkout or a cart.
+
+    In the buyer's own money where the app wants it and everything is known in it, else all of it in the shop's.
+    """
+    if value_of == "presentment":
+        found = _goods(kind, body, content_id, value_of, BUYER)
+        if found.whole:
+            return found
+    return _goods(kind, body, content_id, value_of, SHOP)
+
+
+def _goods(kind: str, body: Json, content_id: str, value_of: str, bag: str) -> Goods:
     lines = [line for line in body["line_items"] if isinstance(line, dict)]
-    code = next(
-        (
-            found
-            for line in lines
-            for key in ("price_set", "line_price_set")
-            if (found := _shop_money(line.get(key))[1])
-        ),
-        None,
+    worth = cart_total(lines, bag) if kind == "carts" else _worth(body, value_of, bag)
+    code = worth.currency
+    # An amount of no currency says nothing; an order keeps it, and is refused for the currency it lacks.
+    value = money(worth.amount, code) if code or kind == "orders" else None
+    return Goods(
+        value=value,
+        currency=code,
+        contents=_contents(kind, lines, _ID_FIELD.get(content_id, "variant_id"), bag, code),
+        items=sum(map(_count, lines)),
+        content_type=CONTENT_TYPES.get(content_id, "product"),
     )
-    prices = [price for line in lines if (price := amount(line.get("line_price"))) is not None]
-    total = sum(prices, Decimal(0)) if prices and len(prices) == len(lines) else None
-    return (None if total is None else money(total, code)), code
 
 
-def lines_data(lines: list[Any], *, choice: str, currency: str | None, cart: bool = False) -> Json:
-    """`contents`, `content_ids`, `content_type`, `num_items`; lines without the chosen id (tips) are left out."""
-    field = _ID_FIELD.get(choice, "variant_id")
-    contents = [
-        _content(line, id_, currency, cart)
-        for line in lines[:_MOST_LINES]
-        if isinstance(line, dict) and (id_ := exact_id(line.get(field))) is not None
-    ]
-    if not contents:
-        return {}
-    return {
-        "contents": contents,
-        "content_ids": list(dict.fromkeys(content["id"] for content in contents)),
-        "content_type": CONTENT_TYPES.get(choice, "product"),
-        "num_items": sum(content["quantity"] for content in contents),
-    }
+def _worth(body: Json, value_of: str, bag: str) -> Money:
+    found = [total(body, name, bag) for name in _WORTH.get(value_of, ("total_price",))]
+    return next((one for one in found if one.whole), found[-1])
 
 
-def _content(line: Json, id_: str, currency: str | None, cart: bool) -> Json:
-    count = quantity(line.get("quantity")) or 1
-    price = amount(line.get("discounted_price")) if cart else None
-    if price is None:
-        price = _paid_price(line, count)
-    content: Json = {"id": id_, "quantity": count}
-    if price is not None:
-        content["item_price"] = rounded(price, currency)
-    return content
+def _contents(kind: str, lines: list[Json], field: str, bag: str, code: str | None) -> list[Json]:
+    """Lines without the chosen id (tips, custom items) and gift cards are in no catalogue: they are left out."""
+    price_of = cart_price if kind == "carts" else paid_price
+    contents: list[Json] = []
+    for line in lines:
+        id_, count = exact_id(line.get(field)), _count(line)
+        if id_ is None or count == 0 or line.get("gift_card") is True:
+            continue
+        price = price_of(line, count, bag, code) if code else None
+        priced = {} if price is None else {"item_price": rounded(price, code)}
+        contents.append({"id": id_, "quantity": count, **priced})
+    return contents[:_MOST_LINES]
 
 
-def _paid_price(line: Json, count: int) -> Decimal | None:
-    """The price of one after its discounts."""
-    price = amount(line.get("price"))
-    if price is None:
-        return None
-    listed = line.get("discount_allocations")
-    given = listed if isinstance(listed, list) else []
-    shares = [amount(part.get("amount")) for part in given if isinstance(part, dict)]
-    whole = amount(line.get("total_discount")) or Decimal(0)
-    discount = max(sum((share for share in shares if share), Decimal(0)), whole)
-    return max(price * count - discount, Decimal(0)) / count
-
-
-def _shop_money(bag: Any) -> tuple[Decimal | None, str | None]:
-    shop = bag.get("shop_money") if isinstance(bag, dict) else None
-    if not isinstance(shop, dict):
-        return None, None
-    code = currency(shop.get("currency_code"))
-    return money(shop.get("amount"), code), code
+def _count(line: Json) -> int:
+    """How many were bought; one where nothing is said."""
+    return 0 if amount(line.get("quantity")) == 0 else quantity(line.get("quantity")) or 1

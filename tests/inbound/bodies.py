@@ -111,6 +111,48 @@ def cart(**changes: Any) -> dict[str, Any]:
     return {"id": "Z2NwLWV1", "token": "Z2NwLWV1?key=2b", "created_at": _recently(), "line_items": lines, **changes}
 
 
+def bags(shop: str, paid: str, *, shop_code: str = "AUD", paid_code: str = "USD") -> dict[str, Any]:
+    """One amount as Shopify states it twice: in the shop's money and in the buyer's."""
+    return {
+        "shop_money": {"amount": shop, "currency_code": shop_code},
+        "presentment_money": {"amount": paid, "currency_code": paid_code},
+    }
+
+
+def order_from_abroad(**changes: Any) -> dict[str, Any]:
+    """A shop in Australia, a buyer who paid in US dollars: two for 20.00, a discount of 4.00, shipping 9.00."""
+    goods = line(
+        quantity=2,
+        price="26.32",
+        price_set=bags("26.32", "20.00"),
+        total_discount="0.00",
+        total_discount_set=bags("0.00", "0.00"),
+        discount_allocations=[{"amount": "5.26", "amount_set": bags("5.26", "4.00")}],
+    )
+    money = {
+        "currency": "AUD",
+        "presentment_currency": "USD",
+        "total_price": "59.22",
+        "total_price_set": bags("59.22", "45.00"),
+        "subtotal_price": "47.38",
+        "subtotal_price_set": bags("47.38", "36.00"),
+    }
+    return order(**money, line_items=[goods], **changes)
+
+
+def cart_from_abroad(**changes: Any) -> dict[str, Any]:
+    goods = line(
+        quantity=3,
+        price="26.32",
+        price_set=bags("26.32", "20.00"),
+        discounted_price="25.00",
+        discounted_price_set=bags("25.00", "19.00"),
+        line_price="75.00",
+        line_price_set=bags("75.00", "57.00"),
+    )
+    return cart(line_items=[goods], **changes)
+
+
 def signature(body: bytes, secret: str = SECRET) -> str:
     return base64.b64encode(hmac.digest(secret.encode(), body, "sha256")).decode()
 

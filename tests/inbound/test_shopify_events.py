@@ -1,3 +1,5 @@
+"""Which event a webhook becomes, under which names, when, where, and whether Meta hears of it."""
+
 from __future__ import annotations
 
 import json
@@ -6,25 +8,24 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from core.errors import BadInput
 from core.inbound.reading import WEBHOOK_DEPTH, read_object
 from core.inbound.shopify import Delivery
-from core.inbound.shopify_events import OtherTopic, WrongShape, to_event
-from core.meta import events
+from core.inbound.shopify_events import BROWSER_WAIT, OtherTopic, to_event
 from core.store.acceptance import NewEvent
 from core.store.apps import App
-from tests.inbound.bodies import BROWSER, SHOP, address, cart, checkout, line, order, raw, sha
+from core.store.visitors import Join
+from tests.inbound.bodies import BROWSER, SHOP, cart, checkout, order, raw, sha
 
 Make = Callable[..., App]
-BODIES = {"orders/create": order, "checkouts/create": checkout, "carts/create": cart}
 SENT = Delivery(SHOP, None, None, None)
+NOW = datetime.now(UTC).replace(microsecond=0)
+FBP = "fb.1.1760000000000.1234567890"
+BODIES = {"orders/create": order, "orders/paid": order, "checkouts/create": checkout, "carts/create": cart}
 
 
 def mapped(app: App, topic: str, body: dict[str, Any], sent: Delivery = SENT) -> NewEvent:
-    return to_event(app, topic, read_object(raw(body), depth=WEBHOOK_DEPTH), sent, now=datetime.now(UTC))
+    return to_event(app, topic, read_object(raw(body), depth=WEBHOOK_DEPTH), sent, now=NOW)
 
 
 def payload(event: NewEvent) -> dict[str, Any]:
@@ -32,8 +33,12 @@ def payload(event: NewEvent) -> dict[str, Any]:
     return json.loads(event.payload)
 
 
+def ago(**time: float) -> str:
+    return (NOW - timedelta(**time)).isoformat()
+
+
 def test_an_order_becomes_a_purchase(an_app: Make) -> None:
-    body = order()
+    body = order(created_at=ago(minutes=5))
     event = mapped(an_app(), "orders/create", body)
     said = payload(event)
     assert (event.event_id, event.order_id, event.source) == (
@@ -41,7 +46,8 @@ def test_an_order_becomes_a_purchase(an_app: Make) -> None:
         "18446744073709551617",
         "orders/create",
     )
-    assert said["event_time"] == int(datetime.fromisoformat(body["created_at"]).timestamp())
+    assert said["event_time"] == int(NOW.timestamp()) - 300
+    assert said["action_source"] == "website"
     assert said["event_source_url"] == f"https://{SHOP}/collections/light?utm_source=news&fbclid=IwAbC_9"
     assert said["custom_data"] == {
         "value": 44.99,
@@ -54,10 +60,8 @@ def test_an_order_becomes_a_purchase(an_app: Make) -> None:
 
 
 def test_the_buyer_is_hashed_under_metas_keys(an_app: Make) -> None:
-    body = order()
-    people = payload(mapped(an_app(), "orders/create", body))["user_data"]
-    clicked = int(datetime.fromisoformat(body["created_at"]).timestamp() * 1000)
-    assert people == {
+    body = order(created_at=ago(minutes=5))
+    assert payload(mapped(an_app(), "orders/create", body))["user_data"] == {
         "em": sha("ana.conti@example.com"),
         "ph": sha("390115550142"),
         "fn": sha("ana"),
@@ -69,153 +73,193 @@ def test_the_buyer_is_hashed_under_metas_keys(an_app: Make) -> None:
         "external_id": sha(f"{SHOP}:77"),
         "client_ip_address": "93.184.216.34",
         "client_user_agent": BROWSER,
-        "fbp": "fb.1.1760000000000.1234567890",
-        "fbc": f"fb.1.{clicked}.IwAbC_9",
+        "fbp": FBP,
+        "fbc": f"fb.1.{int(NOW.timestamp()) - 300}000.IwAbC_9",
     }
 
 
 def test_a_checkout_counts_its_items(an_app: Make) -> None:
     event = mapped(an_app(), "checkouts/create", checkout())
     assert (event.event_name, event.event_id) == ("InitiateCheckout", "checkout.ck-31f0")
-    # Shopify's checkouts carry no user agent; their e-mail is enough to find the customer.
-    assert event.skipped is None
+    assert payload(event)["custom_data"]["num_items"] == 3
 
 
-def test_a_cart_names_nobody_and_is_skipped(an_app: Make) -> None:
+def test_a_cart_names_nobody_and_waits_for_its_browser(an_app: Make) -> None:
     event = mapped(an_app(), "carts/create", cart())
-    assert (event.event_name, event.event_id, event.skipped) == ("AddToCart", "cart.Z2NwLWV1", "no_match_keys")
+    assert (event.event_name, event.event_id, event.skipped) == ("AddToCart", "cart.Z2NwLWV1", None)
     assert (str(event.value), event.currency) == ("41.01", "EUR")
+    assert event.join == Join(NOW + BROWSER_WAIT, cart="Z2NwLWV1")
+    assert payload(event)["user_data"] == {}
+
+
+# send when
 
 
 @pytest.mark.parametrize(
-    ("changes", "reason"),
+    ("topic", "body", "reason"),
     [
-        ({"test": True}, "test_order"),
-        ({"cancelled_at": "2026-11-23T10:00:00Z"}, "cancelled"),
-        ({"financial_status": "refunded"}, "cancelled"),
-        ({"source_name": "pos"}, "pos"),
-        ({"source_name": "shopify_draft_order"}, "draft_order"),
-        ({"source_name": "755357713"}, "other_channel"),
-        ({"created_at": "2026-01-01T00:00:00Z"}, "too_old"),
-        ({"client_details": None}, None),
-        ({"total_price": None}, "no_value"),
-        ({"source_name": None}, None),
-        ({"total_price": "0.00"}, None),
+        ("orders/create", order(test=True), "test_order"),
+        ("orders/create", order(test=None), None),
+        ("orders/create", order(cancelled_at="2026-11-23T10:00:00Z"), "cancelled"),
+        ("orders/create", order(financial_status="refunded"), "cancelled"),
+        ("orders/create", order(financial_status="voided"), "cancelled"),
+        ("orders/create", order(financial_status="partially_refunded"), None),
+        ("orders/create", order(financial_status="pending"), None),
+        ("orders/create", order(created_at="2026-01-01T00:00:00Z"), "too_old"),
+        ("orders/create", order(client_details=None), None),
+        ("orders/create", order(client_details={}, browser_ip=None), None),
+        ("orders/create", order(total_price=None), "no_value"),
+        ("orders/create", order(total_price="-3.00"), "no_value"),
+        ("orders/create", order(currency="US$"), "no_currency"),
+        ("orders/create", order(total_price="0.00"), None),
+        ("orders/create", order(line_items=[]), None),
+        ("checkouts/create", checkout(completed_at="2026-11-23T10:00:00Z"), "completed"),
+        ("checkouts/create", checkout(line_items=[]), "empty"),
+        ("checkouts/create", checkout(source_name="pos"), "pos"),
+        ("checkouts/create", checkout(created_at="2026-01-01T00:00:00Z"), "too_old"),
+        ("carts/create", cart(line_items=[]), "empty"),
+        ("carts/create", cart(line_items=[None]), "empty"),
     ],
 )
-def test_orders_that_are_no_purchase_on_the_web_are_skipped(
-    an_app: Make,
-    changes: dict[str, Any],
-    reason: str | None,
-) -> None:
-    assert mapped(an_app(), "orders/create", order(**changes)).skipped == reason
+def test_what_is_no_fresh_purchase_is_skipped(an_app: Make, topic: str, body: dict[str, Any], reason: str) -> None:
+    event = mapped(an_app(), topic, body)
+    assert event.skipped == reason
+    assert reason is None or (event.join is None and event.payload == b"")
 
 
-@pytest.mark.parametrize(("currency", "total", "sent"), [("JPY", "23600", 23600), ("KWD", "1.2345", 1.235)])
-def test_money_follows_the_currency(an_app: Make, currency: str, total: str, sent: float) -> None:
-    said = payload(mapped(an_app(), "orders/create", order(currency=currency, total_price=total)))
-    assert said["custom_data"]["value"] == sent
-
-
-def test_money_comes_from_one_bag(an_app: Make) -> None:
-    bag = {"shop_money": {"amount": "60.33", "currency_code": "AUD"}, "presentment_money": {"amount": "45.85"}}
-    event = mapped(an_app(), "orders/create", order(total_price=None, total_price_set=bag))
-    assert (str(event.value), event.currency) == ("60.33", "AUD")
-
-
-@pytest.mark.parametrize(
-    ("choice", "ids", "kind"),
-    [
-        ("variant", ["9223372036854775807"], "product"),
-        ("product", ["9007199254740993"], "product_group"),
-        ("sku", ["LAMP-B"], "product"),
-    ],
-)
-def test_content_ids_are_the_apps_choice(an_app: Make, choice: str, ids: list[str], kind: str) -> None:
-    custom = payload(mapped(an_app(content_id=choice), "orders/create", order()))["custom_data"]
-    assert (custom["content_ids"], custom["content_type"]) == (ids, kind)
-
-
-@pytest.mark.parametrize(
-    "landing",
-    [
-        "https://evil.example/x?fbclid=1",
-        "//evil.example/x",
-        "https://[broken",
-        None,
-        "x" * 3000,
-        "javascript:alert(1)",
-    ],
-)
-def test_a_foreign_landing_page_becomes_the_shops_root(an_app: Make, landing: str | None) -> None:
-    said = payload(mapped(an_app(), "orders/create", order(landing_site=landing)))
-    assert said["event_source_url"] == f"https://{SHOP}/"
-
-
-def test_an_order_without_checkout_is_named_by_its_own_id(an_app: Make) -> None:
-    event = mapped(an_app(), "orders/create", order(checkout_token=None, id="gid://shopify/Order/12"))
-    assert (event.event_id, event.order_id) == ("purchase.o12", "12")
+def test_a_free_order_is_a_purchase_of_nothing(an_app: Make) -> None:
+    assert payload(mapped(an_app(), "orders/create", order(total_price="0.00")))["custom_data"]["value"] == 0
 
 
 def test_the_purchase_topic_is_the_apps_choice(an_app: Make) -> None:
-    app = an_app(purchase_topic="orders/paid")
-    sent = Delivery(SHOP, "orders/paid", None, datetime.now(UTC) - timedelta(hours=1))
-    event = mapped(app, "orders/paid", order(created_at="2026-11-01T00:00:00Z"), sent)
-    assert event.event_time == sent.triggered_at.replace(microsecond=0)
-    with pytest.raises(OtherTopic):
-        mapped(app, "orders/create", order())
+    assert mapped(an_app(purchase_topic="orders/paid"), "orders/paid", order()).source == "orders/paid"
+    for chosen, came in (("orders/paid", "orders/create"), ("orders/create", "orders/paid")):
+        with pytest.raises(OtherTopic):
+            mapped(an_app(purchase_topic=chosen), came, order())
+
+
+# event_id, the other names, the browser
 
 
 @pytest.mark.parametrize(
-    ("topic", "body"),
+    ("topic", "body", "event_id", "aliases"),
     [
-        ("carts/create", order()),
-        ("carts/create", checkout(abandoned_checkout_url="https://s/x")),
-        ("orders/create", cart()),
-        ("checkouts/create", order()),
-        ("orders/create", {"id": 1}),
-        ("orders/create", {"line_items": {}, "currency": "EUR"}),
-        ("carts/create", cart(id=None, token=None)),
-        ("orders/create", order(id=None, checkout_token=None)),
+        ("orders/create", order(id=5), "purchase.ck-31f0", ("order:5", "checkout:ck-31f0")),
+        ("orders/create", order(id="5", checkout_token=None), "purchase.o5", ("order:5",)),
+        ("orders/create", order(id="gid://shopify/Order/5", checkout_token=""), "purchase.o5", ("order:5",)),
+        (
+            "orders/create",
+            order(id=None, admin_graphql_api_id="gid://shopify/Order/5"),
+            "purchase.ck-31f0",
+            ("order:5", "checkout:ck-31f0"),
+        ),
+        ("orders/create", order(id=5.5, checkout_token="ck?key=1"), "purchase.ck", ("checkout:ck",)),
+        ("orders/create", order(id=2**64, checkout_token=None), f"purchase.o{2**64}", (f"order:{2**64}",)),
+        (
+            "orders/create",
+            order(id=5, name="#1001", order_number=1001),
+            "purchase.ck-31f0",
+            ("order:5", "checkout:ck-31f0", "order:#1001", "order:1001"),
+        ),
+        ("checkouts/create", checkout(), "checkout.ck-31f0", ("checkout:ck-31f0", "cart:ct-9")),
+        ("checkouts/create", checkout(token="ck?key=2"), "checkout.ck", ("checkout:ck", "cart:ct-9")),
+        ("checkouts/create", checkout(token=None, id=77), "checkout.77", ("checkout:77", "cart:ct-9")),
+        ("carts/create", cart(), "cart.Z2NwLWV1", ("cart:Z2NwLWV1",)),
+        ("carts/create", cart(token=None), "cart.Z2NwLWV1", ("cart:Z2NwLWV1",)),
+        ("carts/create", cart(token="gid://shopify/Cart/c1?key=9"), "cart.c1", ("cart:c1",)),
+        ("carts/create", cart(id=7, token=7), "cart.7", ("cart:7",)),
     ],
 )
-def test_a_body_of_another_topic_is_refused(an_app: Make, topic: str, body: dict[str, Any]) -> None:
-    with pytest.raises(WrongShape):
-        mapped(an_app(), topic, body)
-
-
-def test_protected_customer_data_may_be_missing_entirely(an_app: Make) -> None:
-    body = order(email="", customer=None, billing_address={"country_code": "IT", "province_code": "TO"})
-    people = payload(mapped(an_app(), "orders/create", body))["user_data"]
-    assert {"em", "fn", "external_id"}.isdisjoint(people)
-    assert people["country"] == sha("it")
-
-
-def test_staff_addresses_of_draft_orders_are_not_passed_on(an_app: Make) -> None:
-    body = order(browser_ip="127.0.0.1", client_details={"browser_ip": "10.1.1.1", "user_agent": BROWSER})
-    assert "client_ip_address" not in payload(mapped(an_app(), "orders/create", body))["user_data"]
-
-
-_odd = st.sampled_from(
-    [None, "", [], {}, 0, -1, "x", True, [None], {"a": 1}, 1e300, "\x00", "555-555-SHIP", [{"id": 1}]]
-)
-_KEYS = sorted({*order(), *checkout(), *cart(), *address(), *line()})
-
-
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.sampled_from(sorted(BODIES)), st.dictionaries(st.sampled_from(_KEYS), _odd, max_size=6), st.booleans())
-def test_no_payload_however_odd_gives_what_meta_would_refuse(
-    an_app: Make,
-    topic: str,
-    changes: dict[str, Any],
-    inside: bool,
+def test_an_event_has_the_names_its_browser_gives_it(
+    an_app: Make, topic: str, body: dict[str, Any], event_id: str, aliases: tuple[str, ...]
 ) -> None:
-    body = BODIES[topic]()
-    target = [*body["line_items"], body.get("billing_address") or {}] if inside else [body]
-    for part in target:
-        part.update(changes)
-    try:
-        event = mapped(an_app(), topic, body)
-    except BadInput:
-        return
-    assert event.skipped or events.check(json.loads(event.payload), now=datetime.now(UTC)) is None
+    event = mapped(an_app(), topic, body)
+    assert (event.event_id, event.aliases, event.notes) == (event_id, aliases, ())
+
+
+@pytest.mark.parametrize(
+    ("topic", "body", "policy", "waits", "keys"),
+    [
+        ("orders/create", order(), "send", False, {"checkout": "ck-31f0", "cart": "ct-9", "fbp": FBP}),
+        ("orders/create", order(), "limit", False, {"checkout": "ck-31f0", "cart": "ct-9", "fbp": FBP}),
+        ("orders/create", order(), "require", True, {"checkout": "ck-31f0", "cart": "ct-9", "fbp": FBP}),
+        (
+            "orders/create",
+            order(client_details=None, checkout_token=None, cart_token="ct?key=1"),
+            "send",
+            True,
+            {"cart": "ct", "fbp": FBP},
+        ),
+        ("checkouts/create", checkout(), "send", True, {"checkout": "ck-31f0", "cart": "ct-9"}),
+        (
+            "checkouts/create",
+            checkout(cart_token=None, note_attributes=[{"name": "_fbp", "value": FBP}]),
+            "send",
+            True,
+            {"checkout": "ck-31f0", "fbp": FBP},
+        ),
+        ("carts/create", cart(), "require", True, {"cart": "Z2NwLWV1"}),
+        ("orders/create", order(checkout_token=None, cart_token="", note_attributes=[]), "send", False, None),
+    ],
+)
+def test_an_event_looks_for_its_browser(
+    an_app: Make, topic: str, body: dict[str, Any], policy: str, waits: bool, keys: dict[str, str] | None
+) -> None:
+    event = mapped(an_app(consent_policy=policy), topic, body)
+    assert event.skipped is None
+    until = NOW + timedelta(seconds=60) if waits else NOW
+    assert event.join == (None if keys is None else Join(until, **keys))
+
+
+def test_no_browser_and_no_trace_of_one_is_skipped_at_once(an_app: Make) -> None:
+    body = order(checkout_token=None, cart_token=None, note_attributes=None)
+    assert mapped(an_app(consent_policy="require"), "orders/create", body).skipped == "no_consent"
+    nobody = {
+        "email": "",
+        "customer": None,
+        "billing_address": None,
+        "client_details": None,
+        "landing_site": None,
+        "browser_ip": None,
+    }
+    assert mapped(an_app(), "orders/create", body | nobody).skipped == "no_match_keys"
+
+
+# event_time
+
+PAID = ago(days=30)
+
+
+@pytest.mark.parametrize(
+    ("topic", "body", "triggered", "expected"),
+    [
+        ("orders/create", {"created_at": ago(hours=3)}, timedelta(hours=1), timedelta(hours=3)),
+        ("orders/create", {"created_at": ago(hours=3), "updated_at": ago(hours=1)}, None, timedelta(hours=3)),
+        ("orders/create", {"created_at": ago(hours=-2)}, None, timedelta(0)),
+        ("orders/create", {"created_at": "soon", "processed_at": ago(hours=2)}, None, timedelta(hours=2)),
+        ("orders/create", {"created_at": None, "updated_at": ago(hours=2)}, timedelta(hours=9), timedelta(hours=9)),
+        ("orders/create", {"created_at": {}, "updated_at": ago(hours=2)}, None, timedelta(0)),
+        ("orders/create", {"created_at": (NOW - timedelta(hours=2)).timestamp()}, None, timedelta(hours=2)),
+        ("checkouts/create", {"created_at": ago(hours=1), "updated_at": ago(hours=0)}, None, timedelta(hours=1)),
+        ("carts/create", {"created_at": ago(hours=1), "updated_at": ago(hours=0)}, None, timedelta(hours=1)),
+        ("carts/create", {"created_at": ""}, timedelta(hours=2), timedelta(hours=2)),
+        ("orders/paid", {"created_at": PAID, "processed_at": PAID}, timedelta(hours=4), timedelta(hours=4)),
+        ("orders/paid", {"created_at": PAID}, timedelta(hours=-4), timedelta(0)),
+        ("orders/paid", {"created_at": PAID, "processed_at": ago(days=1)}, timedelta(hours=5), timedelta(days=1)),
+        ("orders/paid", {"created_at": PAID, "processed_at": ago(days=1)}, None, timedelta(days=1)),
+        ("orders/paid", {"created_at": ago(days=2), "processed_at": "?"}, timedelta(hours=5), timedelta(days=2)),
+        ("orders/paid", {"created_at": None, "processed_at": None}, timedelta(hours=5), timedelta(hours=5)),
+    ],
+)
+def test_an_event_happened_when_the_shop_says(
+    an_app: Make, topic: str, body: dict[str, Any], triggered: timedelta | None, expected: timedelta
+) -> None:
+    sent = Delivery(SHOP, topic, None, None if triggered is None else NOW - triggered)
+    app = an_app(purchase_topic=topic if topic.startswith("orders") else "orders/create")
+    assert mapped(app, topic, BODIES[topic](**body), sent).event_time == NOW - expected
+
+
+def test_a_click_is_as_old_as_its_order_however_late_it_was_paid(an_app: Make) -> None:
+    body = order(created_at="2026-11-01T10:00:00.250Z")
+    event = mapped(an_app(purchase_topic="orders/paid"), "orders/paid", body, Delivery(SHOP, None, None, NOW))
+    assert payload(event)["user_data"]["fbc"] == "fb.1.1793527200250.IwAbC_9"
