@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row
 
 from core.clock import now as real_now
 from core.errors import Conflict, CoreError
+from core.services import privacy
 from core.services.refresh import TokenRefreshService
 from core.store import jobs, outbox, pixels
 from core.store.database import insist, reading, writing
@@ -35,9 +36,13 @@ def run(service: TokenRefreshService, job_id: int, *, threads: int, stop: Callab
             if not subjects:
                 break
             try:
-                list(pool.map(lambda subject: work(service, job, subject), subjects))
+                went_on = list(pool.map(lambda subject: work(service, job, subject), subjects))
             except Conflict:
                 log.info("a job was cancelled or taken over", extra={"job": job_id})
+                return
+            if not any(went_on) and not stop():
+                # Not handed back: it is taken up again when its lease has run out, and holds no thread until then.
+                log.info("a job waits for what is being sent", extra={"job": job_id})
                 return
     with writing(service.engine) as conn:
         if jobs.next_items(conn, job_id, limit=1):
@@ -46,7 +51,7 @@ def run(service: TokenRefreshService, job_id: int, *, threads: int, stop: Callab
             jobs.end(conn, job_id, now=real_now())
 
 
-def _refresh(service: TokenRefreshService, job: Row, fingerprint: str) -> None:
+def _refresh(service: TokenRefreshService, job: Row, fingerprint: str) -> bool:
     if _was_stopped(service, job):
         raise Conflict()
     try:
@@ -56,6 +61,7 @@ def _refresh(service: TokenRefreshService, job: Row, fingerprint: str) -> None:
         outcome, words = "failed", str(error)
     with writing(service.engine) as conn:
         jobs.record(conn, job.id, fingerprint, outcome, words, by=service.worker, now=real_now())
+    return True
 
 
 def _was_stopped(service: TokenRefreshService, job: Row) -> bool:
@@ -65,7 +71,7 @@ def _was_stopped(service: TokenRefreshService, job: Row) -> bool:
     return now_is is None or now_is.state != "running"
 
 
-def _retry(service: TokenRefreshService, job: Row, subject: str) -> None:
+def _retry(service: TokenRefreshService, job: Row, subject: str) -> bool:
     """Make one dead or parked event due again, and its result known, in one transaction."""
     now = real_now()
 
@@ -74,6 +80,7 @@ def _retry(service: TokenRefreshService, job: Row, subject: str) -> None:
         jobs.record(conn, job.id, subject, outcome, words, by=service.worker, now=now)
 
     insist(service.engine, once_more)
+    return True
 
 
 def _send_again(conn: Connection, event_id: int, now: datetime) -> tuple[str, str]:
@@ -92,7 +99,11 @@ def _send_again(conn: Connection, event_id: int, now: datetime) -> tuple[str, st
     return "ok", "sent again"
 
 
-KINDS: dict[str, Callable[[TokenRefreshService, Row, str], None]] = {
+# kind → the work on one item; false when it came no further because somebody else has what it needs.
+KINDS: dict[str, Callable[[TokenRefreshService, Row, str], bool]] = {
     "refresh_tokens": _refresh,
     "retry_events": _retry,
+    "customer_data": privacy.show,
+    "redact_customer": privacy.erase,
+    "redact_shop": privacy.erase,
 }

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, column, func, literal, null, select, update
+from sqlalchemy import ColumnElement, Connection, Select, column, func, literal, null, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from core.errors import NotFound, Refused
@@ -79,6 +79,25 @@ def by_shop(conn: Connection, domain: str) -> App | None:
         if row:
             return _app(row)
     return None
+
+
+def ids_of_shop(conn: Connection, domain: str) -> list[str]:
+    """`App.id` of every app of a shop, found as `by_shop` finds one.
+
+    Those that the platform has deleted since are among them: what we hold for them must go all the same.
+    """
+    ways = [func.lower(user.c.email) == domain]
+    if has_column(conn, "User", "storeUrl"):
+        store = func.lower(column("storeUrl", _selectable=user))
+        ways.append(store.in_((domain, f"https://{domain}", f"https://{domain}/", f"http://{domain}")))
+    ours = select(capi_app.c.app_id).where(func.lower(capi_app.c.shop_domain) == domain)
+    theirs = (
+        select(app.c.id)
+        .join(user, user.c.id == app.c.userId)
+        .join(capi_app, capi_app.c.app_id == app.c.id, isouter=True)
+        .where(capi_app.c.shop_domain.is_(None), or_(*ways))
+    )
+    return sorted({*conn.scalars(ours), *conn.scalars(theirs)})
 
 
 def of_ids(conn: Connection, ids: Iterable[str]) -> list[App]:

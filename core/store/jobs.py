@@ -61,6 +61,27 @@ def record(conn: Connection, job_id: int, subject: str, outcome: str, words: str
         raise Conflict("this item was done already")
 
 
+def note(conn: Connection, job_id: int, subject: str, words: str, *, by: str, now: datetime) -> None:
+    """How far an item is that takes several transactions: kept through a crash, and the job's lease with it.
+
+    Conflict when the job was cancelled or taken over: then nothing of this transaction may be kept.
+    """
+    i, j = capi_job_item.c, capi_job.c
+    mine = update(capi_job).where(j.id == job_id, j.state == "running", j.lease_by == by)
+    if conn.execute(mine.values(lease_until=now + LEASE)).rowcount != 1:
+        raise Conflict("this job was cancelled or taken over")
+    item = update(capi_job_item).where(i.job_id == job_id, i.subject == subject, i.outcome.is_(None))
+    if conn.execute(item.values(words=words)).rowcount != 1:
+        raise Conflict("this item was done already")
+
+
+def noted(conn: Connection, job_id: int, subject: str | None = None) -> list[str]:
+    """The words of one item, or of all items of a job."""
+    i = capi_job_item.c
+    its = select(i.words).where(i.job_id == job_id, i.words.is_not(None))
+    return list(conn.scalars(its if subject is None else its.where(i.subject == subject)))
+
+
 def hand_back(conn: Connection, job_id: int, *, by: str) -> None:
     """Stop working on an unfinished job: the next worker goes on at once."""
     mine = update(capi_job).where(capi_job.c.id == job_id, capi_job.c.lease_by == by)

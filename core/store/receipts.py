@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, update
 
 from core.store.schema import capi_receipt
 
@@ -23,3 +24,9 @@ def record(
     """Append one refusal; `detail` holds no personal data and is cut at 500 characters."""
     row = {"source": source, "reason": reason, "status": status, "at": now, "app_id": app_id}
     conn.execute(capi_receipt.insert().values(**row, shop_domain=shop_domain, detail=detail[:500] if detail else None))
+
+
+def empty(conn: Connection, ids: Sequence[int]) -> int:
+    """Forget the shop and the detail of these; how many."""
+    emptied = update(capi_receipt).where(capi_receipt.c.id.in_(ids))
+    return conn.execute(emptied.values(shop_domain=None, detail=None)).rowcount
