@@ -14,9 +14,11 @@ import typer
 from sqlalchemy import Engine, create_engine, text
 
 from core.clock import now as real_now
-from core.desk.explain import FAILURES
+from core.desk.explain import FAILURES, REASONS, RECEIPTS, Explanation
+from core.doors import endpoint_track, endpoint_webhooks
 from core.doors.cli import app as cli
 from core.doors.endpoint import create_app
+from core.inbound import shopify
 from core.meta.failures import Failure
 from core.settings import Settings, load, names
 from core.store import apps, database, migrate, outbox
@@ -84,6 +86,22 @@ def test_failures() -> None:
     known = [[str(failure), said.what, said.whose, said.do] for failure, said in FAILURES.items()]
     assert table("Failures") == known
     assert {row[0] for row in known} == {str(failure) for failure in Failure}
+
+
+@pytest.mark.parametrize(("heading", "words"), [("Why an event is not sent", REASONS), ("Receipts", RECEIPTS)])
+def test_reasons(heading: str, words: dict[str, Explanation]) -> None:
+    assert table(heading) == [[word, said.what, said.whose, said.do] for word, said in words.items()]
+
+
+def test_every_way_to_be_refused_is_explained() -> None:
+    known = {one.reason for one in endpoint_track.REFUSALS if one.reason} | set(endpoint_webhooks._REASONS.values())
+    known |= {
+        shopify.why_not(topic, route)
+        for topic in ("new/topic", "carts/update", "orders/create")
+        for route in ("shopify", "carts/create")
+    } - {None}
+    known |= {"bad_signature", "no_secret", "broken_json"}
+    assert known == set(RECEIPTS)
 
 
 def test_health_words() -> None:

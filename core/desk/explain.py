@@ -86,6 +86,9 @@ REASONS: dict[str, Explanation] = {
     "pixel_disabled": _E("The pixel is switched off for this app", MERCHANT, "Switch the pixel on if it should send"),
     "paused": _E("The app is paused", US, "End the pause when its reason is gone"),
     "app_gone": _E("The app was deleted on the platform", NOBODY, "Nothing to do: nobody can send for it any more"),
+    "redacted": _E(
+        "It was emptied because the shop or its customer asked to be forgotten", NOBODY, "Nothing: it must not be sent"
+    ),
     "no_match_keys": _E(
         "Too little in it for Meta to recognise a person", SHOP, "Have the shop send e-mail, phone or browser ids"
     ),
@@ -104,17 +107,57 @@ REASONS: dict[str, Explanation] = {
     "bad_custom_data": _E("Its custom data is not an object", SHOP, "Have the shop correct custom_data"),
     "not_forwarded": _E("This app does not forward this event name", NOBODY, "List its name if Meta should hear it"),
     "bot": _E("A crawler or script sent it", NOBODY, "Nothing: Meta should not hear of bots"),
-    "origin": _E("It came from a page that is not the app's", SHOP, "Add the page's host to the allowed origins"),
-    "consent": _E("The visitor did not agree", NOBODY, "Nothing: it must not be sent"),
+    "no_consent": _E("The visitor did not agree to marketing", NOBODY, "Nothing: it must not be sent"),
+    "reported_by_browser": _E("The browser itself told of this cart", NOBODY, "Nothing: it is sent once"),
+    "too_large": _E("It is larger than any real event", SHOP, "Have the shop send less in it"),
     "duplicate": _E("It was known already", NOBODY, "Nothing: it is sent once"),
     "test_order": _E("A test order", NOBODY, "Nothing: test orders are not sent"),
     "cancelled": _E("The order was cancelled or its payment failed", NOBODY, "Nothing: no purchase took place"),
-    "pos": _E("The order was made at a till", NOBODY, "Nothing: only the web shop's orders are sent"),
-    "draft_order": _E("The order was written by the merchant", NOBODY, "Nothing: no visitor made it"),
+    "pos": _E("The order was made at a till", NOBODY, "Nothing, or take such orders too: app set --channels pos"),
+    "draft_order": _E(
+        "The order was written by the merchant", NOBODY, "Nothing, or take such orders too: app set --channels"
+    ),
     "draft": _E("The order is a draft", NOBODY, "Nothing: no purchase took place"),
-    "other_channel": _E("The order came through another channel", NOBODY, "Nothing: the web shop did not make it"),
+    "other_channel": _E(
+        "The order came through another channel", NOBODY, "Nothing, or list its source name: app set --channels"
+    ),
     "empty": _E("There is nothing in the cart", NOBODY, "Nothing: there is nothing to tell"),
     "completed": _E("The checkout has become an order", NOBODY, "Nothing: the purchase is sent instead"),
+}
+
+# Why a request was not taken, or taken without an event: what receipts say.
+RECEIPTS: dict[str, Explanation] = {
+    "bad_signature": _E(
+        "A webhook that our Shopify app's secret did not sign", US, "Check SHOPIFY_API_SECRET, and who sends there"
+    ),
+    "no_secret": _E(
+        "Webhooks are refused without a secret", US, "Put your Shopify app's secret into SHOPIFY_API_SECRET"
+    ),
+    "unknown_shop": _E("A webhook of a shop that no app names", US, "Add the app, or its shop: app set --shop"),
+    "unknown_app": _E("A tracking call for an app that does not exist", SHOP, "Correct the appId in the storefront"),
+    "other_origin": _E(
+        "A tracking call from a page that is not the app's", SHOP, "List the page's host: app set --origins"
+    ),
+    "rate_limited": _E("More events than one app or address may send", SHOP, "See who sends; raise CAPI_RATE_APP"),
+    "missing_fields": _E("A tracking call without appId or eventName", SHOP, "Correct what the storefront sends"),
+    "too_many": _E("More than 20 events in one call", SHOP, "Send fewer events a call"),
+    "too_large": _E("The body was too large", SHOP, "Send less a call"),
+    "unreadable": _E("The body was not JSON that can be read", SHOP, "Correct what the storefront sends"),
+    "broken_json": _E("A signed webhook whose body is not JSON", NOBODY, "Nothing, unless it comes again"),
+    "wrong_shape": _E(
+        "A webhook whose body is not what its topic says", US, "Check which topic is sent to which address"
+    ),
+    "other_topic": _E(
+        "The app takes its purchases from another topic", NOBODY, "Nothing, or choose: app set --purchase-topic"
+    ),
+    "topic_mismatch": _E("A webhook that came to another topic's address", US, "Correct the subscription's address"),
+    "shop_mismatch": _E("A webhook whose body names another shop than its header", US, "See who sends there"),
+    "unknown_topic": _E("A webhook of a topic that is not known here", US, "End the subscription"),
+    "ignored_topic": _E("A webhook of a topic that Meta needs not hear", NOBODY, "Nothing, or end the subscription"),
+    "stale": _E(
+        "A webhook older than Shopify's own retries", NOBODY, "Nothing: it was kept and sent again by somebody"
+    ),
+    "unstorable": _E("A webhook with values that no database takes", US, "Report the webhook's id"),
 }
 
 # What a refresh came to.
@@ -137,9 +180,9 @@ _NOT_KNOWN = _E("A reason without an explanation yet", US, "Read the detail, and
 
 
 def explain(word: str | None) -> Explanation:
-    """The line for a failure, a reason or an outcome."""
+    """The line for a failure, a reason, an outcome or a receipt."""
     key = word or ""
-    return FAILURES.get(key) or REASONS.get(key) or OUTCOMES.get(key) or _NOT_KNOWN
+    return FAILURES.get(key) or REASONS.get(key) or OUTCOMES.get(key) or RECEIPTS.get(key) or _NOT_KNOWN
 
 
 _STEPS: dict[Health, str] = {

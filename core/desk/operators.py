@@ -16,6 +16,7 @@ NEEDS = {
     "cancel_job": "support",
     "set_token": "admin",
     "add_app": "admin",
+    "set_app": "admin",
     "add_api_key": "admin",
     "revoke_api_key": "admin",
 }

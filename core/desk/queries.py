@@ -14,6 +14,7 @@ from core.desk.events import (
     failed_total,
     retry_preview,
 )
+from core.desk.inbound import EventCount, Receipt, ReceiptCount, event_counts, receipt_counts, receipts
 from core.desk.overview import Hour, Overview, hours, overview
 from core.desk.refreshes import RefreshRow, refresh_history, refreshes_per_day
 from core.desk.tokens import (
@@ -33,18 +34,22 @@ __all__ = [
     "VIEWS",
     "Attempt",
     "Cause",
+    "EventCount",
     "EventDetail",
     "FailedEvent",
     "Hour",
     "JobItem",
     "JobRow",
     "Overview",
+    "Receipt",
+    "ReceiptCount",
     "RefreshRow",
     "RetryPreview",
     "TokenRow",
     "WorkerRow",
     "causes",
     "due_fingerprints",
+    "event_counts",
     "event_detail",
     "expiries_by_day",
     "failed_events",
@@ -57,6 +62,8 @@ __all__ = [
     "jobs",
     "open_jobs",
     "overview",
+    "receipt_counts",
+    "receipts",
     "refresh_history",
     "refreshes_per_day",
     "retry_preview",

@@ -9,7 +9,7 @@ import typer
 
 from core import clock
 from core.desk import commands
-from core.doors import wiring
+from core.doors import cli_inbound, wiring
 from core.doors.cli_shell import META_APP, AsJson, load, operator, say, show, show_json, store
 from core.errors import BadInput
 from core.secret import Secret
@@ -26,6 +26,8 @@ keys_group = typer.Typer(no_args_is_help=True, help="Keys for POST /api/refresh.
 
 
 def add_to(root: typer.Typer) -> None:
+    apps_group.command("set")(cli_inbound.set_app)
+    apps_group.command("show")(cli_inbound.show_app)
     root.add_typer(apps_group, name="app")
     root.add_typer(token_group, name="token")
     root.add_typer(keys_group, name="api-key")

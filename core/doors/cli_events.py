@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import timedelta
 from typing import Annotated, Any
 
 import orjson
@@ -11,7 +12,7 @@ from sqlalchemy import Engine
 
 from core import clock
 from core.desk import commands, ledger, queries
-from core.doors import wiring
+from core.doors import cli_inbound, wiring
 from core.doors.cli_jobs import wait_for
 from core.doors.cli_shell import META_APP, NOT_DONE, AsJson, operator, say, show, store
 from core.errors import BadInput, Refused
@@ -26,7 +27,8 @@ RETRIED = {"dead": "dead", "due": "retrying"}
 
 
 def add_to(root: typer.Typer) -> None:
-    for name, command in (("events", events), ("retry", retry), ("send", send)):
+    commands_ = (("events", events), ("receipts", cli_inbound.receipts), ("retry", retry), ("send", send))
+    for name, command in commands_:
         root.command(name)(command)
 
 
@@ -34,14 +36,23 @@ def events(
     state: Annotated[str | None, typer.Option(help=f"Only these: {', '.join(STATES)}.")] = None,
     app: Annotated[str | None, typer.Option(help="Only of this app (public appId).")] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 50,
+    count: Annotated[
+        bool, typer.Option("--count", help="How many by app, name, state and reason, in place of each.")
+    ] = False,
+    since_hours: Annotated[int, typer.Option(min=1, max=24 * 400, help="With --count: look back so many hours.")] = 168,
     as_json: AsJson = False,
 ) -> None:
     """The latest events and what became of them."""
     if state is not None and state not in STATES:
         raise BadInput(f"--state: {state!r} is none of: {', '.join(STATES)}")
+    rows = _counted(state, app, since_hours) if count else _latest(state, app, limit)
+    show(rows, as_json=as_json, empty="no event")
+
+
+def _latest(state: str | None, app: str | None, limit: int) -> list[dict[str, object]]:
     with store() as (_, engine), reading(engine) as conn:
         found = ledger.latest_events(conn, now=clock.now(), state=state, app=app, limit=limit)
-    rows: list[dict[str, object]] = [
+    return [
         {
             "id": str(row.id),
             "received": row.received_at,
@@ -59,7 +70,25 @@ def events(
         }
         for row in found
     ]
-    show(rows, as_json=as_json, empty="no event")
+
+
+def _counted(state: str | None, app: str | None, since_hours: int) -> list[dict[str, object]]:
+    if state == "sending":
+        raise BadInput("--count: what is being sent counts as due")
+    since = clock.now() - timedelta(hours=since_hours)
+    with store() as (_, engine), reading(engine) as conn:
+        found = queries.event_counts(conn, since=since, state=state, app=app)
+    return [
+        {
+            "app": one.app_name,
+            "appId": one.public_id,
+            "event": one.event_name,
+            "state": one.state,
+            "reason": one.failure,
+            "count": one.count,
+        }
+        for one in found
+    ]
 
 
 def retry(

@@ -22,13 +22,16 @@ from core import clock as house_clock
 from core.doors.endpoint_apps import Apps
 from core.doors.endpoint_health import Readiness, healthz
 from core.doors.endpoint_http import answer
+from core.doors.endpoint_pixel import pixel
 from core.doors.endpoint_refresh import Refresh
 from core.doors.endpoint_track import Track
 from core.doors.endpoint_webhooks import Webhooks
 from core.doors.intake import Intake
+from core.doors.openapi import document
 from core.errors import SettingsError
 from core.inbound.policy import networks
-from core.inbound.shopify import TOPICS
+from core.inbound.rates import Rates
+from core.inbound.shopify import ROUTES
 from core.settings import Settings
 
 log = logging.getLogger("endpoint")
@@ -46,7 +49,8 @@ def create_app(
 ) -> Starlette:
     """The ASGI app. `refresh_user(user_id)` returns how many tokens were refreshed and raises CoreError."""
     apps, intake = Apps(engine), Intake(engine, clock=clock)
-    track = Track(apps, intake, trusted=networks(settings.trusted_proxies), clock=clock)
+    rates = Rates(app=settings.rate_app, address=settings.rate_address)
+    track = Track(apps, intake, trusted=networks(settings.trusted_proxies), rates=rates, clock=clock)
     webhooks = Webhooks(apps, intake, secrets=settings.shopify_api_secret, clock=clock)
 
     @contextlib.asynccontextmanager
@@ -59,8 +63,10 @@ def create_app(
     return Starlette(
         routes=[
             Route("/api/track", _function(track), methods=["GET", "POST", "OPTIONS"]),
-            *(Route(f"/webhooks/{topic}", webhooks.of(topic), methods=["POST"]) for topic in TOPICS),
+            Route("/pixel.js", pixel),
+            *(Route(f"/webhooks/{topic}", webhooks.of(topic), methods=["POST"]) for topic in ROUTES),
             Route("/api/refresh", _function(Refresh(engine, refresh_user, clock=clock)), methods=["POST"]),
+            Route("/openapi.json", openapi),
             Route("/healthz", healthz),
             Route("/readyz", _function(Readiness(engine))),
         ],
@@ -122,6 +128,10 @@ def listen(host: str, port: int) -> socket.socket:
 def _function(handler: Callable[[Request], object]) -> Callable[[Request], object]:
     """Starlette takes an object for an ASGI app of its own; ours are handlers of requests."""
     return handler.__call__  # type: ignore[operator]
+
+
+async def openapi(_request: Request) -> Response:
+    return answer(document(ROUTES), headers={"Access-Control-Allow-Origin": "*"})
 
 
 async def _refusal(_request: Request, error: Exception) -> Response:
