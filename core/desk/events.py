@@ -19,6 +19,7 @@ from sqlalchemy import (
     Select,
     and_,
     case,
+    exists,
     func,
     literal_column,
     or_,
@@ -30,7 +31,7 @@ from sqlalchemy import (
 from core.store import outbox
 from core.store.database import chunks
 from core.store.platform_tables import app
-from core.store.schema import capi_app, capi_event, capi_pixel
+from core.store.schema import capi_app, capi_event, capi_join, capi_pixel
 
 BOUND = 100_000
 STATES = ("parked", "dead", "due")
@@ -165,7 +166,7 @@ def retry_preview(conn: Connection, event_ids: Sequence[int], *, now: datetime) 
     skipped: dict[str, int] = {}
     retried = 0
     for found in _states_of(conn, event_ids):
-        reason = outbox.why_no_retry(*found, now=now)
+        reason = outbox.why_no_retry(found.state, found.failure, found.deadline_at, now=now, waits=found.waits)
         if reason is None:
             retried += 1
         else:
@@ -178,10 +179,11 @@ def retry_preview(conn: Connection, event_ids: Sequence[int], *, now: datetime) 
 
 def _states_of(conn: Connection, event_ids: Sequence[int]) -> list[Row]:
     e = capi_event.c
+    waits = exists().where(capi_join.c.event_id == e.id).label("waits")
     return [
         row
         for part in chunks(sorted(set(event_ids)), _LOOKUPS)
-        for row in conn.execute(select(e.state, e.failure, e.deadline_at).where(e.id.in_(part)))
+        for row in conn.execute(select(e.state, e.failure, e.deadline_at, waits).where(e.id.in_(part)))
     ]
 
 

@@ -28,10 +28,16 @@ class Apps:
     def __init__(self, engine: Engine, *, seconds: float = SECONDS) -> None:
         self.engine, self.seconds = engine, seconds
         self._known: dict[tuple[Look, str], tuple[float, App | None]] = {}
+        self._unknown: dict[tuple[Look, str], tuple[float, App | None]] = {}
         self._asking: dict[tuple[Look, str], asyncio.Task[App | None]] = {}
 
     async def by_public_id(self, public_id: str) -> App | None:
         return await self._get(apps.by_public_id, public_id)
+
+    def remembers(self, public_id: str) -> bool:
+        """Whether this app was asked for a moment ago and is there."""
+        known = self._known.get((apps.by_public_id, public_id))
+        return known is not None and known[1] is not None
 
     async def by_shop(self, domain: str) -> App | None:
         return await self._get(apps.by_shop, domain)
@@ -39,7 +45,7 @@ class Apps:
     async def _get(self, look: Look, name: str) -> App | None:
         if len(name) > _LONGEST_KEY:
             return None
-        known = self._known.get((look, name))
+        known = self._known.get((look, name)) or self._unknown.get((look, name))
         if known is not None and known[0] > time.monotonic():
             return known[1]
         asking = self._asking.get((look, name))
@@ -56,9 +62,11 @@ class Apps:
             raise StoreBusy() from None
         finally:
             self._asking.pop((look, name), None)
-        if len(self._known) >= _MOST:
-            self._known.clear()
-        self._known[look, name] = (time.monotonic() + self.seconds, found)
+        # Names that nobody has must not push out those of shops.
+        memory = self._known if found is not None else self._unknown
+        if len(memory) >= _MOST:
+            memory.clear()
+        memory[look, name] = (time.monotonic() + self.seconds, found)
         return found
 
     def _look(self, look: Look, name: str) -> App | None:

@@ -20,7 +20,7 @@ from core.errors import BadInput, CoreError, NotFound, Refused
 from core.inbound import track
 from core.inbound.policy import Network, origin_allowed
 from core.inbound.rates import Rates
-from core.inbound.reading import read_base64_object, read_object
+from core.inbound.reading import clean, read_base64_object, read_object
 from core.store.acceptance import NewEvent
 from core.store.apps import App
 from core.store.visitors import Visitor
@@ -115,7 +115,7 @@ class Track:
         async def read() -> Json:
             query = request.query_params
             body = read_base64_object(query["d"]) if "d" in query else {}
-            return body if body.get("eventName") or "e" not in query else body | {"eventName": query["e"]}
+            return body if body.get("eventName") or "e" not in query else body | {"eventName": clean(query["e"])}
 
         try:
             await self._take(request, read)
@@ -133,10 +133,12 @@ class Track:
 
     async def _accept(self, calls: list[track.Call | None], request: Request) -> Outcome:
         readable = [call for call in calls if call is not None]
-        seen = visit(request, self.trusted)
-        app = await self.apps.by_public_id(readable[0].app_id)
+        seen, public_id = visit(request, self.trusted), readable[0].app_id
+        if not self.apps.remembers(public_id):
+            _slow_down(self.rates.wait_guess(seen.address, now=time.monotonic()))
+        app = await self.apps.by_public_id(public_id)
         if app is None:
-            _slow_down(self.rates.wait_unknown(seen.address, now=time.monotonic()))
+            self.rates.guessed_wrong(seen.address, now=time.monotonic())
             raise NotFound("App not found")
         _slow_down(self.rates.wait(app.id, seen.address, events=len(readable), now=time.monotonic()), app.id)
         if not origin_allowed(app, request.headers.get("origin"), readable[0].url):
@@ -148,13 +150,18 @@ class Track:
     async def _write(self, app: App, calls: list[track.Call | None], seen: track.Visit) -> Outcome:
         now = self.clock()
         taken = [None if call is None else track.take(app, call, seen, now=now) for call in calls]
-        visitors = [one for found in taken if found for one in found.visitors if not self.lately.has(_key(one), one)]
+        visitors = [one for found in taken if found for one in found.visitors if self._worth_writing(one)]
         events = [found.event for found in taken if found]
         new = iter(await self.intake.write(Entry(events, visitors=visitors)))
         for one in visitors:
             self.lately.note(_key(one), one)
         reasons = [track.MISSING_FIELDS if found is None else _reason(found.event, next(new)) for found in taken]
         return Outcome([found.event.event_id if found else None for found in taken], reasons)
+
+    def _worth_writing(self, one: Visitor) -> bool:
+        """Not what was written a moment ago; but a no always, since another process may have written a yes since."""
+        denies = one.marketing is False or one.sale_of_data is False
+        return denies or not self.lately.has(_key(one), one)
 
     async def _note(self, app_id: str | None, reason: str | None, status: int) -> None:
         """A receipt for some of what was refused."""

@@ -22,7 +22,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalErr
 from core.errors import BadInput, StoreError
 from core.store import acceptance, receipts, visitors
 from core.store.acceptance import NewEvent
-from core.store.database import is_embedded
+from core.store.database import is_embedded, lost_a_race
 from core.store.visitors import Visitor
 
 log = logging.getLogger("intake")
@@ -33,6 +33,9 @@ BACKLOG = 5_000
 # Shopify hangs up after 5 seconds: whoever waits longer than this hears "later" instead.
 PATIENCE = 4.0
 _LOCK_WAIT_MS = 1_500
+_TRIES = 3
+# Data, integrity, program limits: https://www.postgresql.org/docs/current/errcodes-appendix.html
+_ABOUT_THE_ROW = ("22", "23", "54")
 
 
 class StoreBusy(StoreError):
@@ -117,10 +120,19 @@ class Intake:
             await self._bell.wait()
             if len(self._waiting) < self.group:
                 await asyncio.sleep(self.linger)
-            batch = [self._waiting.popleft() for _ in range(min(self.group, len(self._waiting)))]
+            batch = self._group()
             if not self._waiting:
                 self._bell.clear()
             await self._settle([waiting for waiting in batch if not waiting.answer.done()])
+
+    def _group(self) -> list[_Waiting]:
+        """Who waits longest, as long as they bring together no more than a group's worth of events."""
+        batch: list[_Waiting] = []
+        room = self.group
+        while self._waiting and room > 0:
+            batch.append(self._waiting.popleft())
+            room -= max(1, len(batch[-1].entry.events))
+        return batch
 
     async def _settle(self, batch: list[_Waiting]) -> None:
         try:
@@ -150,11 +162,14 @@ class Intake:
                     waiting.answer.set_result(answer)
 
     async def _insist(self, entries: list[Entry]) -> list[list[bool]]:
-        """Once more when an id was taken: ids are drawn anew (`core.store.acceptance.new_ids`)."""
-        try:
-            return await self._commit(entries)
-        except IntegrityError:
-            return await self._commit(entries)
+        """Again when an id was taken (they are drawn anew, `core.store.acceptance.new_ids`) or a deadlock was lost."""
+        for _ in range(_TRIES - 1):
+            try:
+                return await self._commit(entries)
+            except (IntegrityError, OperationalError) as error:
+                if not isinstance(error, IntegrityError) and not lost_a_race(error):
+                    raise
+        return await self._commit(entries)
 
     async def _commit(self, entries: list[Entry]) -> list[list[bool]]:
         if is_embedded(self.engine):
@@ -212,14 +227,21 @@ def is_away(error: Exception) -> bool:
     """Whether the database as a whole cannot be used: unreachable, locked, full, read-only."""
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
+    if _class_of(error):
+        return _class_of(error) not in _ABOUT_THE_ROW
     return isinstance(error, OperationalError | StoreError | TimeoutError | OSError) or type(error) is SQLAlchemyError
 
 
 def is_bad_row(error: Exception) -> bool:
     """Whether the database will never take these values."""
     if isinstance(error, DBAPIError):
-        return isinstance(error, DataError | IntegrityError)
+        return isinstance(error, DataError | IntegrityError) or _class_of(error) in _ABOUT_THE_ROW
     return isinstance(error, StatementError | ValueError | TypeError | OverflowError)
+
+
+def _class_of(error: Exception) -> str:
+    """PostgreSQL's class of the error, empty elsewhere: psycopg calls a value too long for an index operational."""
+    return str(getattr(getattr(error, "orig", None), "sqlstate", None) or "")[:2]
 
 
 def _is_locked(error: OperationalError) -> bool:

@@ -15,7 +15,8 @@ Json = dict[str, Any]
 POLICIES = ("send", "limit", "require")
 _MARKETING = ("marketing", "marketingAllowed", "ad_storage", "ads")
 _SALE = ("sale_of_data", "saleOfData", "saleOfDataAllowed")
-_WORDS = {"true": True, "granted": True, "yes": True, "false": False, "denied": False, "no": False}
+_YES, _NO = ("true", "granted", "yes", "1"), ("false", "denied", "no", "0")
+_WORDS = dict.fromkeys(_YES, True) | dict.fromkeys(_NO, False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +30,13 @@ class Consent:
 UNSAID = Consent()
 
 
-def read_consent(given: Any) -> Consent:
-    """Consent from a body's `consent` object; what is neither yes nor no counts as not said."""
-    if not isinstance(given, dict):
-        return UNSAID
-    return Consent(_first(given, _MARKETING), _first(given, _SALE))
+def read_consent(*given: Any) -> Consent:
+    """Consent from what a body says of it: objects with one of the names, or one plain yes or no to marketing.
+
+    What is neither yes nor no counts as not said; of several answers a no outweighs a yes.
+    """
+    objects = [one if isinstance(one, dict) else {"marketing": one} for one in given]
+    return Consent(_verdict(objects, _MARKETING), _verdict(objects, _SALE))
 
 
 def keeps_back(policy: str, consent: Consent) -> bool:
@@ -46,11 +49,12 @@ def limits_use(policy: str, consent: Consent) -> bool:
     return consent.sale_of_data is False or (consent == UNSAID and policy == "limit")
 
 
-def _first(given: Json, names: tuple[str, ...]) -> bool | None:
-    for name in names:
-        value = given.get(name)
-        if isinstance(value, bool):
-            return value
-        if isinstance(value, str) and value.strip().lower() in _WORDS:
-            return _WORDS[value.strip().lower()]
-    return None
+def _verdict(objects: list[Json], names: tuple[str, ...]) -> bool | None:
+    answers = [answer for one in objects for name in names if (answer := _answer(one.get(name))) is not None]
+    return all(answers) if answers else None
+
+
+def _answer(value: Any) -> bool | None:
+    if isinstance(value, bool):
+        return value
+    return _WORDS.get(str(value).strip().lower()) if isinstance(value, str | int) else None

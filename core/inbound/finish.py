@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from core.inbound.consent import UNSAID, Consent, keeps_back, limits_use
+from core.inbound.values import exact_id
 from core.meta import events
 from core.store.acceptance import NewEvent
 from core.store.apps import App
@@ -37,6 +38,7 @@ class Draft:
     skipped: str | None = None
     consent: Consent = UNSAID
     aliases: tuple[str, ...] = ()
+    aliases_since: datetime | None = None
     notes: tuple[str, ...] = ()
     join: Join | None = None
 
@@ -48,7 +50,7 @@ def finish(app: App, draft: Draft, *, now: datetime) -> NewEvent:
     """
     limited = draft.join is None and limits_use(app.consent_policy, draft.consent)
     event = as_meta_event(draft, limited=limited)
-    reason = draft.skipped or _of_the_app(app) or _kept_back(app, draft) or refusal(event, now=now)
+    reason = draft.skipped or of_the_app(app) or _kept_back(app, draft) or refusal(event, now=now)
     waits = draft.join is not None and (reason is None or reason in LACKS_BROWSER)
     reason = None if waits else reason
     return NewEvent(
@@ -60,11 +62,12 @@ def finish(app: App, draft: Draft, *, now: datetime) -> NewEvent:
         event_time=draft.event_time,
         deadline_at=events.deadline(draft.event_time, draft.action_source),
         payload=b"" if reason else events.encode(event),
-        order_id=draft.custom_data.get("order_id"),
+        order_id=exact_id(draft.custom_data.get("order_id")),
         value=draft.value,
         currency=draft.currency,
         skipped=reason,
         aliases=draft.aliases,
+        aliases_since=draft.aliases_since,
         notes=draft.notes,
         join=draft.join if waits else None,
     )
@@ -95,7 +98,7 @@ def refusal(event: Json, *, now: datetime) -> str | None:
     return reason
 
 
-def _of_the_app(app: App) -> str | None:
+def of_the_app(app: App) -> str | None:
     if app.paused:
         return "paused"
     if not app.pixel_enabled:

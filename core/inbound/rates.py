@@ -64,21 +64,24 @@ class Rates:
         visitor = _visitor(address)
         asked: list[tuple[Buckets, object]] = [(self._apps, app_id)]
         asked += [(self._visitors, (app_id, visitor))] if visitor is not None else []
-        return _take(asked, events, now)
+        lacks = max(buckets.lacks(key, events, now) for buckets, key in asked)
+        if lacks > 0:
+            return math.ceil(lacks)
+        for buckets, key in asked:
+            buckets.take(key, events, now)
+        return None
 
-    def wait_unknown(self, address: str | None, *, now: float) -> int | None:
-        """The same for a call whose app nobody knows."""
+    def wait_guess(self, address: str | None, *, now: float) -> int | None:
+        """The same for a call whose app must be looked up first, by how many unknown ones this visitor has named."""
         visitor = _visitor(address)
-        return None if visitor is None else _take([(self._unknown, visitor)], 1, now)
+        lacks = self._unknown.lacks(visitor, 1, now) if visitor is not None else 0.0
+        return math.ceil(lacks) or None
 
-
-def _take(asked: list[tuple[Buckets, object]], cost: float, now: float) -> int | None:
-    lacks = max(buckets.lacks(key, cost, now) for buckets, key in asked)
-    if lacks > 0:
-        return math.ceil(lacks)
-    for buckets, key in asked:
-        buckets.take(key, cost, now)
-    return None
+    def guessed_wrong(self, address: str | None, *, now: float) -> None:
+        """This visitor has named an app that nobody knows."""
+        visitor = _visitor(address)
+        if visitor is not None:
+            self._unknown.take(visitor, 1, now)
 
 
 @lru_cache(maxsize=4096)

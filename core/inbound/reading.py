@@ -48,17 +48,18 @@ def read_base64_object(text: str) -> dict[str, Any]:
 
 def _mended(value: Any, room: int) -> Any:
     if isinstance(value, str):
-        return _clean(value)
+        return clean(value)
     if isinstance(value, dict | list) and room <= 0:
         raise BadInput("The body is nested too deeply")
     if isinstance(value, dict):
-        return {_clean(key): _mended(item, room - 1) for key, item in value.items()}
+        return {clean(key): _mended(item, room - 1) for key, item in value.items()}
     if isinstance(value, list):
         return [_mended(item, room - 1) for item in value]
     return value
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
+    """Without what a database cannot store: NUL and lone surrogates."""
     return text.replace("\0", "").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 

@@ -25,6 +25,7 @@ from core.store.visitors import Join
 Json = dict[str, Any]
 
 # How long an event without a browser waits for one: a storefront's own call comes seconds before or after the webhook.
+CLOCKS_DIFFER = timedelta(minutes=2)
 BROWSER_WAIT = timedelta(seconds=60)
 # Shopify's retries end after 4 hours; a header older than that is not the payment's own moment.
 _FRESH = timedelta(hours=4)
@@ -89,6 +90,8 @@ def to_event(app: App, topic: str, body: Json, sent: Delivery, *, now: datetime)
         currency=goods.currency,
         skipped=_skipped(kind, body) or not_taken(channel, app.order_channels),
         aliases=keys.aliases,
+        # Anybody may claim the number of an order that is still to come; a thank-you page can only tell afterwards.
+        aliases_since=created_at - CLOCKS_DIFFER if created_at and name == "Purchase" else None,
         join=_join(app, keys, person, now=now) if place == WEBSITE else None,
     )
     return finish(app, draft, now=now)
@@ -141,7 +144,7 @@ def _join(app: App, keys: Keys, person: Json, *, now: datetime) -> Join | None:
     One that shows its browser is completed with what was seen already; only a browser can tell of consent.
     """
     found = {"cart": keys.cart, "checkout": keys.checkout, "fbp": person.get("fbp")}
-    if not any(found.values()):
+    if not any(found.values()) and not keys.aliases:
         return None
     waits = "client_user_agent" not in person or app.consent_policy == "require"
     return Join(until_at=now + BROWSER_WAIT if waits else now, **found)

@@ -21,7 +21,7 @@ _EVENT_IDS: dict[str, tuple[tuple[str, str], ...]] = {
 }
 _ALIASES: dict[str, tuple[str, ...]] = {
     "orders": ("order", "checkout"),
-    "checkouts": ("checkout", "cart"),
+    "checkouts": ("checkout",),
     "carts": ("cart",),
 }
 

@@ -136,7 +136,7 @@ def take(app: App, call: Call, visit: Visit, *, now: datetime) -> Taken:
     bot = is_bot(visit.user_agent)
     user_data = _user_data(call, visit, at=at)
     url = browser.page_url(call.url) or browser.page_url(visit.referer)
-    consent = read_consent(call.body.get("consent") or call.body.get("customerPrivacy"))
+    consent = read_consent(call.properties.get("consent"), call.properties.get("customerPrivacy"))
     draft = Draft(
         name=name,
         event_id=_event_id(call, name),
@@ -150,7 +150,7 @@ def take(app: App, call: Call, visit: Visit, *, now: datetime) -> Taken:
         notes=_names(call, _NOTES.get(name, ())),
         **_goods(app, call, name),
     )
-    keys = {kind: call.token(kind) for kind in _TOKENS}
+    keys = {"order": call.order_id if name == "Purchase" else None, **{kind: call.token(kind) for kind in _TOKENS}}
     visitors = [] if bot else seen_with(app.id, keys, user_data, url=url, consent=consent)
     return Taken(finish(app, draft, now=now), visitors)
 

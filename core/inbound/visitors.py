@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
@@ -16,11 +16,11 @@ from sqlalchemy import Connection, Engine, Row
 
 from core.errors import NotFound
 from core.inbound.consent import UNSAID, Consent, keeps_back, limits_use
-from core.inbound.finish import NO_CONSENT, refusal
+from core.inbound.finish import NO_CONSENT, of_the_app, refusal
 from core.meta import events
-from core.store import aliases, apps, outbox, visitors
+from core.store import acceptance, aliases, apps, outbox, visitors
 from core.store.apps import App
-from core.store.database import reading, writing
+from core.store.database import insist, reading
 from core.store.visitors import Visitor
 from core.store.wake import Work, wake
 
@@ -30,13 +30,17 @@ Json = dict[str, Any]
 _FIELDS = {"client_ip_address": "address", "client_user_agent": "user_agent", "fbp": "fbp", "fbc": "fbc"}
 # The browser told of this very thing itself: the webhook of the same cart is a second report of it.
 _TOLD_BY_CART = ("AddToCart", "InitiateCheckout")
+_SAME_DEED = timedelta(minutes=10)
 REPORTED = "reported_by_browser"
 
 
 def seen_with(
     app_id: str, keys: Mapping[str, str | None], user_data: Json, *, url: str | None, consent: Consent
 ) -> list[Visitor]:
-    """The browser of one tracking call under each of its keys. One that denies marketing leaves its denial only."""
+    """The browser of one tracking call under each of its keys: order, checkout, cart.
+
+    One that denies marketing leaves its denial only.
+    """
     found = dict(keys) | {"fbp": user_data.get("fbp")}
     said: Json = {"marketing": consent.marketing, "sale_of_data": consent.sale_of_data}
     if consent.marketing is False:
@@ -53,20 +57,23 @@ def seen_with(
 def join_waiting(engine: Engine, *, now: datetime) -> int:
     """Complete events whose browser was seen, and let go those whose time is over; how many (bounded: ask again)."""
     with reading(engine) as conn:
-        if not visitors.anybody_waits(conn):
+        if not visitors.anybody_ready(conn, now=now):
             return 0
-    with writing(engine) as conn:
-        waiting = visitors.ready(conn, now=now)
-        skipped: dict[str, list[int]] = defaultdict(list)
-        for row in waiting:
-            reason = _complete(conn, row, now)
-            if reason is not None:
-                skipped[reason].append(row.event_id)
-        for reason, ids in skipped.items():
-            outbox.move(conn, "skip", ids, failure=reason)
-            aliases.give_back(conn, ids)
-        visitors.done(conn, [row.event_id for row in waiting])
-        wake(conn, Work.DELIVER, {row.pixel_id for row in waiting})
+    return insist(engine, lambda conn: _join_some(conn, now))
+
+
+def _join_some(conn: Connection, now: datetime) -> int:
+    waiting = visitors.ready(conn, now=now)
+    skipped: dict[str, list[int]] = defaultdict(list)
+    for row in waiting:
+        reason = _complete(conn, row, now)
+        if reason is not None:
+            skipped[reason].append(row.event_id)
+    aliases.give_back(conn, sorted(id_ for ids in skipped.values() for id_ in ids))
+    for reason, ids in skipped.items():
+        outbox.move(conn, "skip", ids, failure=reason)
+    visitors.done(conn, [row.event_id for row in waiting])
+    wake(conn, Work.DELIVER, {row.pixel_id for row in waiting})
     return len(waiting)
 
 
@@ -79,6 +86,8 @@ def _complete(conn: Connection, row: Row[Any], now: datetime) -> str | None:
     event = orjson.loads(row.payload)
     if event["event_name"] in _TOLD_BY_CART and _reported(conn, row, event["event_name"]):
         return REPORTED
+    if stopped := of_the_app(app):
+        return stopped
     event, reason = completed(app, event, visitors.find(conn, row.app_id, row, now=now), now=now)
     if reason is None:
         outbox.fill(conn, row.event_id, events.encode(event), now=now)
@@ -86,7 +95,8 @@ def _complete(conn: Connection, row: Row[Any], now: datetime) -> str | None:
 
 
 def _reported(conn: Connection, row: Row[Any], name: str) -> bool:
-    reporter = aliases.reporter(conn, row.app_id, name, f"cart:{row.cart}")
+    since = acceptance.moment_of(row.event_id) - _SAME_DEED
+    reporter = aliases.reporter(conn, row.app_id, name, f"cart:{row.cart}", since=since)
     return reporter not in (None, row.event_id)
 
 

@@ -88,7 +88,7 @@ def _send_again(conn: Connection, event_id: int, now: datetime) -> tuple[str, st
     found = outbox.find(conn, event_id)
     if found is None:
         return "skipped", "is not stored any more"
-    if reason := outbox.why_no_retry(found.state, found.failure, found.deadline_at, now=now):
+    if reason := outbox.why_no_retry(found.state, found.failure, found.deadline_at, now=now, waits=found.waits):
         return "skipped", reason
     pixels.resume(conn, [found.pixel_id])
     if found.state == "dead":

@@ -9,8 +9,9 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
+from core.clock import from_unix
 from core.meta.events import MAX_EVENT_BYTES
 from core.store import aliases, visitors
 from core.store.aliases import Claim
@@ -18,6 +19,14 @@ from core.store.database import insert_into
 from core.store.schema import capi_event, capi_outbox
 from core.store.visitors import Join
 from core.store.wake import Work, wake
+
+# When a skipped line gives way to a report that can be sent: it is another source's, the line was not skipped for what
+# the thing itself is, and its browser did not say no. (Words, not parameters: the statement is made for many rows.)
+_GIVES_WAY = text("""
+    capi_event.state = 'skipped' AND excluded.state = 'due' AND excluded.source <> capi_event.source
+    AND capi_event.failure NOT IN ('test_order', 'cancelled', 'reported_by_browser')
+    AND NOT (capi_event.failure = 'no_consent' AND capi_event.source = 'track')
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +49,8 @@ class NewEvent:
     aliases: tuple[str, ...] = ()
     # Aliases that it only leaves behind, and is never a duplicate by (one cart sees many AddToCarts).
     notes: tuple[str, ...] = ()
+    # When this cannot have been told yet: aliases taken before do not count.
+    aliases_since: datetime | None = None
     # Waits for a browser that was seen with one of these keys; `payload` is not complete before.
     join: Join | None = None
 
@@ -47,6 +58,11 @@ class NewEvent:
 def first_id(moment: datetime) -> int:
     """No event that came in at or after this moment has a smaller id."""
     return int(moment.timestamp() * 1000) << 22
+
+
+def moment_of(event_id: int) -> datetime:
+    """When an event with this id came in."""
+    return from_unix((event_id >> 22) / 1000)
 
 
 def new_ids(count: int, now: datetime) -> range:
@@ -60,31 +76,50 @@ def new_ids(count: int, now: datetime) -> range:
 
 
 def accept(conn: Connection, events: Sequence[NewEvent], *, now: datetime) -> list[bool]:
-    """Write these events; True for each that is new, False for each that was known by (app, name, event_id)."""
+    """Write these events; True for each that is new, False for each that was known by (app, name, event_id) or told
+    under an alias. A line that was skipped gives way to another source's report that can be sent."""
     if not events:
         return []
     events = [replace(one, skipped="too_large") if len(one.payload) > MAX_EVENT_BYTES else one for one in events]
-    ids = new_ids(len(events), now)
+    numbered = dict(zip(new_ids(len(events), now), events, strict=True))
     claims = [
-        Claim(id_, event.app_id, event.event_name, event.aliases, event.notes)
-        for event, id_ in zip(events, ids, strict=True)
+        Claim(id_, event.app_id, event.event_name, event.aliases, event.notes, event.aliases_since)
+        for id_, event in numbered.items()
         if (event.aliases or event.notes) and event.skipped is None
     ]
-    told = aliases.claim(conn, claims, now=now)
-    unless_known = insert_into(conn, capi_event).on_conflict_do_nothing(
-        index_elements=["app_id", "event_name", "event_id"]
-    )
-    rows = [_ledger_line(event, id_, now) for event, id_ in zip(events, ids, strict=True) if id_ not in told]
-    # Two endpoints that take the same events at once meet them in the same order, and do not lock each other out.
-    rows.sort(key=lambda row: (row["app_id"], row["event_name"], row["event_id"]))
-    new = set(conn.scalars(unless_known.returning(capi_event.c.id), rows)) if rows else set()
-    aliases.give_back(conn, [claim.event_id for claim in claims if claim.event_id not in new | told])
-    due = [(event, id_) for event, id_ in zip(events, ids, strict=True) if id_ in new and event.skipped is None]
+    claimed = aliases.claim(conn, claims, now=now)
+    new = _write_lines(conn, {id_: event for id_, event in numbered.items() if id_ not in claimed.told}, now)
+    # Told only by an event of this very group that was not written itself: then it is the one.
+    late = {id_ for id_, teller in claimed.told.items() if teller in numbered and teller not in new}
+    if late:
+        new |= _write_lines(conn, {id_: numbered[id_] for id_ in sorted(late)}, now)
+    aliases.settle(conn, claims, claimed, new, now=now)
+    due = [(event, id_) for id_, event in numbered.items() if id_ in new and event.skipped is None]
     if due:
         conn.execute(capi_outbox.insert(), [_outbox_row(event, id_, now) for event, id_ in due])
         visitors.await_(conn, [(id_, event.app_id, event.join) for event, id_ in due if event.join])
         wake(conn, Work.DELIVER, (event.pixel_id for event, _ in due if event.join is None))
-    return [id_ in new for id_ in ids]
+    return [id_ in new for id_ in numbered]
+
+
+def _write_lines(conn: Connection, numbered: dict[int, NewEvent], now: datetime) -> set[int]:
+    """The ids of those that are new."""
+    once: dict[tuple[str, str, str], tuple[int, NewEvent]] = {}
+    for id_, event in numbered.items():
+        key = (event.app_id, event.event_name, event.event_id)
+        known = once.get(key)
+        if known is None or (known[1].skipped is not None and event.skipped is None):
+            once[key] = (id_, event)
+    # Two endpoints that take the same events at once meet them in the same order, and do not lock each other out.
+    rows = [_ledger_line(event, id_, now) for _, (id_, event) in sorted(once.items())]
+    if not rows:
+        return set()
+    line = insert_into(conn, capi_event)
+    values = {name: line.excluded[name] for name in rows[0]}
+    written = line.on_conflict_do_update(
+        index_elements=["app_id", "event_name", "event_id"], set_=values, where=_GIVES_WAY
+    )
+    return set(conn.scalars(written.returning(capi_event.c.id), rows))
 
 
 def _ledger_line(event: NewEvent, id_: int, now: datetime) -> dict[str, Any]:

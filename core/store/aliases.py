@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Connection, delete, select, tuple_
+from sqlalchemy import Connection, Update, delete, select, tuple_, update
 
 from core.store.database import chunks, insert_into
 from core.store.schema import capi_alias
@@ -17,52 +16,101 @@ _CHUNK = 500
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Who finds one of its `aliases` taken is a duplicate; `notes` are taken over from whoever had them."""
+    """Who finds one of its `aliases` taken is a duplicate, unless it was taken before `since`, when what the event
+    tells of had not happened yet. `notes` are only left behind, taken over from whoever had them."""
 
     event_id: int
     app_id: str
     event_name: str
     aliases: tuple[str, ...]
     notes: tuple[str, ...]
+    since: datetime | None = None
+
+    def key(self, alias: str) -> Key:
+        return self.app_id, self.event_name, alias
 
 
-def claim(conn: Connection, claims: Sequence[Claim], *, now: datetime) -> set[int]:
-    """Note these aliases; the ids of those events that somebody else has reported under one of them."""
-    # Sorted: two endpoints that take the same events at once must meet in the same order.
-    counting = _rows([(one, alias) for one in claims for alias in one.aliases], now)
-    noted = _rows([(one, alias) for one in claims for alias in one.notes], now)
-    a = capi_alias.c
-    key = (a.app_id, a.event_name, a.alias)
-    if noted:
-        note = insert_into(conn, capi_alias)
-        newest = {"event_id": note.excluded.event_id, "at": note.excluded.at}
-        conn.execute(note.on_conflict_do_update(index_elements=list(key), set_=newest), noted)
-    if not counting:
-        return set()
-    fresh = insert_into(conn, capi_alias).on_conflict_do_nothing().returning(*key, a.event_id)
-    mine = {tuple(row) for row in conn.execute(fresh, counting)}
-    return {row["event_id"] for row in counting if tuple(row.values())[:4] not in mine}
+Key = tuple[str, str, str]
 
 
-def _rows(claimed: Sequence[tuple[Claim, str]], now: datetime) -> list[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """`told`: event → the event that has reported the same already. `fresh`: aliases that were nobody's before."""
+
+    told: dict[int, int]
+    fresh: dict[Key, int]
+
+
+def claim(conn: Connection, claims: Sequence[Claim], *, now: datetime) -> Claimed:
+    """Take these aliases, or find out who has them; every row stays locked until the transaction ends."""
+    wanted: dict[Key, int] = {}
+    for one in claims:
+        for alias in (*one.aliases, *one.notes):
+            wanted.setdefault(one.key(alias), one.event_id)
+    if not wanted:
+        return Claimed({}, {})
+    # Sorted, and all in one statement: whoever claims the same at once meets the others in the same order.
     rows = [
-        {"app_id": one.app_id, "event_name": one.event_name, "alias": alias, "event_id": one.event_id, "at": now}
-        for one, alias in claimed
+        {"app_id": key[0], "event_name": key[1], "alias": key[2], "event_id": id_, "at": now}
+        for key, id_ in sorted(wanted.items())
     ]
-    return sorted(rows, key=lambda row: tuple(map(str, row.values())))
+    a = capi_alias.c
+    taking = insert_into(conn, capi_alias)
+    held = taking.on_conflict_do_update(index_elements=["app_id", "event_name", "alias"], set_={"alias": a.alias})
+    answer = conn.execute(held.returning(a.app_id, a.event_name, a.alias, a.event_id, a.at), rows)
+    owners = {(row.app_id, row.event_name, row.alias): (row.event_id, row.at) for row in answer}
+    told = {one.event_id: owner for one in claims if (owner := _owner(one, owners)) is not None}
+    return Claimed(told, {key: id_ for key, id_ in wanted.items() if owners[key][0] == id_})
 
 
-def reporter(conn: Connection, app_id: str, event_name: str, alias: str) -> int | None:
-    """The id of the event that reported this last, None when nobody did."""
+def _owner(one: Claim, owners: dict[Key, tuple[int, datetime]]) -> int | None:
+    for alias in one.aliases:
+        id_, at = owners[one.key(alias)]
+        if id_ != one.event_id and (one.since is None or at >= one.since):
+            return id_
+    return None
+
+
+def settle(conn: Connection, claims: Sequence[Claim], claimed: Claimed, new: Collection[int], *, now: datetime) -> None:
+    """After the events were written, say whose each alias is: of one that was told already the one's who told it, of
+    one that is new its own; what else was fresh is nobody's again."""
+    owner: dict[Key, int] = {}
+    for one in claims:
+        teller = claimed.told.get(one.event_id) if one.event_id not in new else None
+        mine = {one.key(alias) for alias in one.aliases}
+        if one.event_id in new:
+            owner |= dict.fromkeys({*mine, *(one.key(note) for note in one.notes)}, one.event_id)
+        elif teller is not None:
+            owner |= {key: teller for key in mine if claimed.fresh.get(key) == one.event_id}
+    for (app_id, name, alias), id_ in sorted(owner.items()):
+        if claimed.fresh.get((app_id, name, alias)) != id_:
+            conn.execute(_row(app_id, name, alias).values(event_id=id_, at=now))
+    nobodys = [key for key, id_ in claimed.fresh.items() if key not in owner]
+    for app_id, name, alias in sorted(nobodys):
+        a = capi_alias.c
+        conn.execute(delete(capi_alias).where(a.app_id == app_id, a.event_name == name, a.alias == alias))
+
+
+def _row(app_id: str, name: str, alias: str) -> Update:
+    a = capi_alias.c
+    return update(capi_alias).where(a.app_id == app_id, a.event_name == name, a.alias == alias)
+
+
+def reporter(conn: Connection, app_id: str, event_name: str, alias: str, *, since: datetime) -> int | None:
+    """The id of the event that reported this last, None when nobody did since."""
     a = capi_alias.c
     its = select(a.event_id).where(a.app_id == app_id, a.event_name == event_name, a.alias == alias)
-    return conn.scalar(its)
+    return conn.scalar(its.where(a.at >= since))
 
 
 def give_back(conn: Connection, event_ids: Sequence[int]) -> None:
     """These events were not sent after all: another source may report them."""
+    a = capi_alias.c
     for chunk in chunks(event_ids, _CHUNK):
-        conn.execute(delete(capi_alias).where(capi_alias.c.event_id.in_(chunk)))
+        theirs = select(a.app_id, a.event_name, a.alias).where(a.event_id.in_(chunk))
+        # Locked in the order in which `claim` locks them, then dropped.
+        conn.execute(theirs.order_by(a.app_id, a.event_name, a.alias).with_for_update()).all()
+        conn.execute(delete(capi_alias).where(a.event_id.in_(chunk)))
 
 
 def of_app(conn: Connection, app_id: str) -> list[tuple[str, str]]:
@@ -96,7 +144,8 @@ def forget(conn: Connection, app_id: str, names: Sequence[tuple[str, str]]) -> i
 def forget_old(conn: Connection, *, before: datetime) -> int:
     """Drop aliases noted before this moment; how many (bounded: ask again)."""
     a = capi_alias.c
-    old = list(conn.execute(select(a.app_id, a.event_name, a.alias).where(a.at < before).limit(_CHUNK)))
+    key = (a.app_id, a.event_name, a.alias)
+    old = list(conn.execute(select(*key).where(a.at < before).order_by(*key).limit(_CHUNK)))
     for row in old:
         conn.execute(delete(capi_alias).where(a.app_id == row[0], a.event_name == row[1], a.alias == row[2]))
     return len(old)

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, exists, func, select,
 
 from core.errors import Conflict
 from core.store.database import chunks
-from core.store.schema import capi_event, capi_outbox, capi_pixel
+from core.store.schema import capi_event, capi_join, capi_outbox, capi_pixel
 from core.store.types import Moment
 from core.store.wake import Work, wake
 
@@ -202,8 +202,12 @@ def forget_orders(conn: Connection, ids: Sequence[int]) -> int:
     return conn.execute(update(capi_event).where(e.id.in_(mine)).values(order_id=None)).rowcount
 
 
-def why_no_retry(state: str, failure: str | None, deadline_at: datetime, *, now: datetime) -> str | None:
-    """Why an event cannot be sent again by an order, in words; None when it can."""
+def why_no_retry(
+    state: str, failure: str | None, deadline_at: datetime, *, now: datetime, waits: bool = False
+) -> str | None:
+    """Why an event cannot be sent again by an order, in words; None when it can. `waits`: for its browser."""
+    if waits:
+        return "waits for its browser, for a minute at most, and goes by itself then"
     if failure == REDACTED:
         return "was emptied for privacy, there is nothing left to send"
     if state == "parked" and failure != "permission":
@@ -216,7 +220,8 @@ def why_no_retry(state: str, failure: str | None, deadline_at: datetime, *, now:
 def find(conn: Connection, event_id: int) -> Row | None:
     """A stored payload's row without the payload; None once it was delivered."""
     o = capi_outbox.c
-    ours = select(o.id, o.app_id, o.pixel_id, o.state, o.deadline_at, capi_event.c.failure)
+    waits = exists().where(capi_join.c.event_id == o.id).label("waits")
+    ours = select(o.id, o.app_id, o.pixel_id, o.state, o.deadline_at, capi_event.c.failure, waits)
     return conn.execute(ours.join(capi_event, capi_event.c.id == o.id).where(o.id == event_id)).first()
 
 

@@ -29,7 +29,7 @@ CHUNK = 500
 LOOKED_AT = 5_000
 # What a shop's redaction consists of, one item each.
 SHOP_PARTS = ("payloads", "orders", "browsers", "aliases", "receipts")
-_TOKEN_OF = {"purchase": "checkout", "checkout": "checkout", "cart": "cart"}
+_KIND_OF = {"purchase": "checkout", "checkout": "checkout", "cart": "cart", "order": "order"}
 
 
 class Subject(NamedTuple):
@@ -130,7 +130,7 @@ def browser_keys(conn: Connection, ids: Sequence[int]) -> set[tuple[str, str]]:
     e, a, j = capi_event.c, capi_alias.c, capi_join.c
     pairs = [name.split(".", 1) for name in conn.scalars(select(e.event_id).where(e.id.in_(ids))) if "." in name]
     pairs += [name.split(":", 1) for name in conn.scalars(select(a.alias).where(a.event_id.in_(ids)))]
-    keys = {(_TOKEN_OF[kind], key) for kind, key in pairs if kind in _TOKEN_OF}
+    keys = {(_KIND_OF[kind], key) for kind, key in pairs if kind in _KIND_OF}
     for row in conn.execute(select(j.cart, j.checkout, j.fbp).where(j.event_id.in_(ids))):
         keys |= {(kind, key) for kind, key in row._mapping.items() if key}
     return keys

@@ -11,7 +11,7 @@ capi_visitor = Table(
     "capi_visitor",
     ours,
     Column("app_id", Text, primary_key=True),
-    Column("kind", Text, primary_key=True, comment="what the key is: a cart, a checkout, a browser's _fbp"),
+    Column("kind", Text, primary_key=True, comment="of what the key is: an order, checkout, cart or browser"),
     Column("key", Text, primary_key=True),
     Column("address", Text),
     Column("user_agent", Text),
@@ -22,7 +22,7 @@ capi_visitor = Table(
     Column("sale_of_data", Boolean, comment="consent to the sale of data; empty: not said"),
     Column("seen_at", Moment, nullable=False),
     Column("expires_at", Moment, nullable=False, index=True),
-    CheckConstraint("kind IN ('cart','checkout','fbp')", name="kind"),
+    CheckConstraint("kind IN ('order','checkout','cart','fbp')", name="kind"),
 )
 
 capi_join = Table(

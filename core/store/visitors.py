@@ -5,20 +5,42 @@ Only what a browser is known by is kept, never who sat before it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, exists, or_, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    case,
+    delete,
+    exists,
+    func,
+    literal,
+    null,
+    or_,
+    select,
+    tuple_,
+)
 
 from core.store.database import chunks, insert_into
-from core.store.schema import capi_join, capi_outbox, capi_visitor
+from core.store.schema import capi_alias, capi_join, capi_outbox, capi_visitor
 
 # A cart is soon another buyer's story; a checkout and a browser live longer.
-TIME_TO_LIVE = {"cart": timedelta(hours=12), "checkout": timedelta(hours=24), "fbp": timedelta(hours=24)}
+TIME_TO_LIVE = {
+    "order": timedelta(hours=24),
+    "checkout": timedelta(hours=24),
+    "cart": timedelta(hours=12),
+    "fbp": timedelta(hours=24),
+}
 # Which key is believed first: the one closest to the purchase.
-KINDS = ("checkout", "cart", "fbp")
+KINDS = ("order", "checkout", "cart", "fbp")
+# The keys that a waiting event carries itself; what its order is called stands among its aliases.
+_CARRIED = ("checkout", "cart", "fbp")
+_ORDER = "order:"
 _CHUNK = 500
 
 
@@ -38,6 +60,10 @@ class Visitor:
     sale_of_data: bool | None = None
 
 
+# What a browser is known by; nothing of it is kept of one that denies marketing.
+MARKS = ("address", "user_agent", "fbp", "fbc", "page_url")
+
+
 @dataclass(frozen=True, slots=True)
 class Join:
     """The keys under which an event's browser may have been seen, and until when it waits for it."""
@@ -49,7 +75,8 @@ class Join:
 
 
 def remember(conn: Connection, seen: Sequence[Visitor], *, now: datetime) -> None:
-    """Write these browsers down; what was known under the same key before is replaced as a whole."""
+    """Write these browsers down; what was known under the same key before is replaced as a whole, but for consent: who
+    says nothing leaves standing what was said before, and where that was a no, no mark of the browser is kept."""
     latest = {(one.app_id, one.kind, one.key): one for one in seen}
     if not latest:
         return
@@ -58,20 +85,22 @@ def remember(conn: Connection, seen: Sequence[Visitor], *, now: datetime) -> Non
         | {"seen_at": now, "expires_at": now + TIME_TO_LIVE[one.kind]}
         for _, one in sorted(latest.items())
     ]
-    new = insert_into(conn, capi_visitor)
-    key = ("app_id", "kind", "key")
-    values = {name: new.excluded[name] for name in rows[0] if name not in key}
-    conn.execute(new.on_conflict_do_update(index_elements=list(key), set_=values), rows)
+    new, v = insert_into(conn, capi_visitor), capi_visitor.c
+    said = {name: func.coalesce(new.excluded[name], v[name]) for name in ("marketing", "sale_of_data")}
+    marks = {name: case((said["marketing"].is_(False), null()), else_=new.excluded[name]) for name in MARKS}
+    times = {name: new.excluded[name] for name in ("seen_at", "expires_at")}
+    conn.execute(new.on_conflict_do_update(index_elements=["app_id", "kind", "key"], set_=said | marks | times), rows)
 
 
-def find(conn: Connection, app_id: str, join: Join | Row[Any], *, now: datetime) -> list[Row[Any]]:
-    """The browsers seen under these keys, the most trusted key first."""
-    v = capi_visitor.c
-    keys = {kind: getattr(join, kind) for kind in KINDS if getattr(join, kind)}
-    if not keys:
-        return []
-    under = or_(*(and_(v.kind == kind, v.key == key) for kind, key in keys.items()))
-    rows = conn.execute(select(capi_visitor).where(v.app_id == app_id, v.expires_at > now, under))
+def find(conn: Connection, app_id: str, join: Row[Any], *, now: datetime) -> list[Row[Any]]:
+    """The browsers seen with a waiting event, the most trusted key first."""
+    v, a = capi_visitor.c, capi_alias.c
+    named = select(a.alias).where(a.event_id == join.event_id, a.alias.startswith(_ORDER))
+    keys = [("order", alias.removeprefix(_ORDER)) for alias in conn.scalars(named)]
+    keys += [(kind, key) for kind in _CARRIED if (key := getattr(join, kind))]
+    rows = conn.execute(
+        select(capi_visitor).where(v.app_id == app_id, v.expires_at > now, tuple_(v.kind, v.key).in_(keys))
+    )
     return sorted(rows, key=lambda row: KINDS.index(row.kind))
 
 
@@ -85,29 +114,31 @@ def await_(conn: Connection, waiting: Sequence[tuple[int, str, Join]]) -> None:
         conn.execute(capi_join.insert(), rows)
 
 
-def anybody_waits(conn: Connection) -> bool:
-    """Whether any event waits: a look that takes no write lock."""
-    return conn.execute(select(capi_join.c.event_id).limit(1)).first() is not None
+def anybody_ready(conn: Connection, *, now: datetime) -> bool:
+    """Whether `ready` would find any: a look that takes no write lock."""
+    return conn.execute(_ready(now).limit(1)).first() is not None
 
 
 def ready(conn: Connection, *, now: datetime) -> list[Row[Any]]:
     """Waiting events whose browser was seen or whose time is over, with their payload; at most a few hundred."""
-    j = capi_join.c
-    wanted = (
-        select(capi_join, capi_outbox.c.payload, capi_outbox.c.pixel_id)
-        .join(capi_outbox, (capi_outbox.c.id == j.event_id) & (capi_outbox.c.state == "due"))
-        .where(or_(j.until_at <= now, _seen(now)))
-        .order_by(j.event_id)
-        .limit(_CHUNK)
-        .with_for_update(of=capi_outbox, skip_locked=True)
-    )
-    return list(conn.execute(wanted))
+    some = _ready(now).order_by(capi_join.c.event_id).limit(_CHUNK)
+    return list(conn.execute(some.with_for_update(of=capi_outbox, skip_locked=True)))
 
 
-def _seen(now: datetime) -> ColumnElement[bool]:
-    j, v = capi_join.c, capi_visitor.c
-    under = or_(*(and_(v.kind == kind, v.key == j[kind]) for kind in KINDS))
-    return exists().where(v.app_id == j.app_id, v.expires_at > now, under)
+def _ready(now: datetime) -> Select[Any]:
+    j, o = capi_join.c, capi_outbox.c
+    waiting = select(capi_join, o.payload, o.pixel_id).join(capi_outbox, (o.id == j.event_id) & (o.state == "due"))
+    return waiting.where(or_(j.until_at <= now, *_seen(now)))
+
+
+def _seen(now: datetime) -> Iterator[ColumnElement[bool]]:
+    """One question for each kind of key: an OR inside one would read every browser of the app on SQLite."""
+    j, v, a = capi_join.c, capi_visitor.c, capi_alias.c
+    theirs = (v.app_id == j.app_id) & (v.expires_at > now)
+    for kind in _CARRIED:
+        yield exists().where(theirs, v.kind == kind, v.key == j[kind])
+    named = (a.event_id == j.event_id) & (a.alias == literal(_ORDER) + v.key)
+    yield exists().where(theirs, v.kind == "order", exists().where(named))
 
 
 def done(conn: Connection, event_ids: Sequence[int]) -> None:
@@ -155,7 +186,8 @@ def let_go(conn: Connection, event_ids: Sequence[int]) -> int:
 def forget_old(conn: Connection, *, now: datetime) -> int:
     """Drop browsers whose time is over, and waits whose event is gone; how many browsers (bounded: ask again)."""
     v = capi_visitor.c
-    old = list(conn.execute(select(v.app_id, v.kind, v.key).where(v.expires_at <= now).limit(_CHUNK)))
+    keys = (v.app_id, v.kind, v.key)
+    old = list(conn.execute(select(*keys).where(v.expires_at <= now).order_by(*keys).limit(_CHUNK)))
     for row in old:
         conn.execute(delete(capi_visitor).where(v.app_id == row[0], v.kind == row[1], v.key == row[2]))
     gone = ~exists().where(capi_outbox.c.id == capi_join.c.event_id, capi_outbox.c.state == "due")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -11,11 +12,12 @@ import pytest
 from sqlalchemy import Engine, select, text
 
 from core.clock import now as real_now
+from core.desk.queries import retry_preview
 from core.inbound.visitors import join_waiting
 from core.store import outbox
 from core.store.database import reading, writing
 from core.store.schema import capi_alias, capi_join, capi_outbox, capi_visitor
-from core.store.visitors import forget_old
+from core.store.visitors import Visitor, forget_old, remember
 from tests.inbound.bodies import BROWSER, cart, checkout, order, sha, tracking
 from tests.inbound.serving import Endpoint, an_endpoint
 
@@ -226,3 +228,130 @@ def test_the_same_browser_is_not_written_at_every_click(endpoint: Endpoint) -> N
     visit(endpoint, eventName="viewContent", consent={"marketing": True})
     with reading(endpoint.engine) as conn:
         assert conn.scalars(select(capi_visitor.c.user_agent)).all() == [BROWSER]
+
+
+def test_an_order_without_tokens_finds_the_browser_that_named_it(endpoint: Endpoint) -> None:
+    """The platform's own script sends the order's number and nothing else."""
+    endpoint.configure(consent_policy="require")
+    body = order(id=77, order_number=1001, checkout_token=None, cart_token=None, note_attributes=[])
+    assert endpoint.webhook("orders/create", body).json()["accepted"] == 1
+    fields = {"eventName": "purchase", "order_id": "1001", "consent": {"marketing": True}}
+    told = endpoint.track(tracking(**fields), headers={"X-Forwarded-For": PUBLIC}).json()
+    assert told["dropped"][0]["reason"] == "duplicate"
+    assert (join(endpoint), due(endpoint)) == (1, 1)
+    assert the(endpoint, "Purchase").source == "orders/create"
+
+
+def test_a_browser_with_both_tokens_does_not_end_the_webhook_that_waits_for_it(endpoint: Endpoint) -> None:
+    endpoint.webhook("checkouts/create", checkout())
+    told = visit(endpoint, eventName="initiateCheckout", cartToken="ct-9", checkoutToken="ck-31f0")
+    assert told["accepted"] == 0
+    assert (join(endpoint), due(endpoint)) == (1, 1)
+
+
+def test_an_addtocart_sent_again_leaves_its_note(endpoint: Endpoint) -> None:
+    for accepted in (1, 0):
+        assert visit(endpoint, eventName="addToCart", cartToken="ct-9", event_id="a1")["accepted"] == accepted
+    assert endpoint.webhook("carts/create", cart(token="ct-9")).json()["accepted"] == 0
+
+
+def test_who_was_told_already_leaves_no_name_behind_that_nobody_has(endpoint: Endpoint) -> None:
+    visit(endpoint, eventName="purchase", checkoutToken="ck-31f0", event_id="px")
+    endpoint.webhook("orders/create", order(id=77))
+    with reading(endpoint.engine) as conn:
+        owners = set(conn.scalars(select(capi_alias.c.event_id).where(capi_alias.c.event_name == "Purchase")))
+        assert owners == {the(endpoint, "Purchase").id}
+        assert conn.scalars(select(capi_alias.c.alias).where(capi_alias.c.alias == "order:77")).all()
+
+
+def test_the_number_of_an_order_that_is_still_to_come_cannot_be_taken(endpoint: Endpoint) -> None:
+    long_ago = real_now() - timedelta(days=20)
+    for number in range(1001, 1011):
+        assert visit(endpoint, eventName="purchase", order_id=str(number), value=0.01)["accepted"] == 1
+    with writing(endpoint.engine) as conn:
+        conn.execute(capi_alias.update().values(at=long_ago))
+    assert endpoint.webhook("orders/create", order(id=77, order_number=1010)).json()["accepted"] == 1
+    assert endpoint.webhook("orders/create", order(id=77, order_number=1010)).json()["accepted"] == 0
+
+
+@pytest.mark.parametrize("first", ["browser", "webhook"])
+def test_a_report_that_could_not_be_sent_gives_way_to_one_that_can(endpoint: Endpoint, first: str) -> None:
+    if first == "browser":
+        told = visit(endpoint, eventName="purchase", checkoutToken="ck-31f0", value=None, customData={})
+        assert told["dropped"][0]["reason"] == "no_value"
+        assert endpoint.webhook("orders/create", order()).json()["accepted"] == 1
+    else:
+        endpoint.webhook("orders/create", order(currency="XXXX", total_price_set=None))
+        assert the(endpoint, "Purchase").state == "skipped"
+        assert visit(endpoint, eventName="purchase", checkoutToken="ck-31f0")["accepted"] == 1
+    assert the(endpoint, "Purchase").state == "due"
+
+
+def test_a_browsers_no_stands_against_a_webhook_of_the_same_name(endpoint: Endpoint) -> None:
+    visit(endpoint, eventName="purchase", checkoutToken="ck-31f0", consent={"marketing": False})
+    assert endpoint.webhook("orders/create", order()).json()["accepted"] == 0
+    assert the(endpoint, "Purchase").failure == "no_consent"
+
+
+def test_a_test_order_stays_unsent_whoever_tells_of_it(endpoint: Endpoint) -> None:
+    endpoint.webhook("orders/create", order(test=True))
+    assert visit(endpoint, eventName="purchase", checkoutToken="ck-31f0")["accepted"] == 0
+
+
+def test_a_no_is_not_forgotten_by_a_call_that_says_nothing(endpoint: Endpoint) -> None:
+    visit(endpoint, eventName="pageview", checkoutToken="ck-31f0", consent={"marketing": False})
+    visit(endpoint, eventName="pageview", checkoutToken="ck-31f0")
+    with reading(endpoint.engine) as conn:
+        kept = conn.execute(select(capi_visitor).where(capi_visitor.c.kind == "checkout")).one()
+    assert (kept.marketing, kept.address, kept.user_agent, kept.fbp) == (False, None, None, None)
+    endpoint.webhook("checkouts/create", checkout())
+    join(endpoint)
+    assert the(endpoint, "InitiateCheckout").failure == "no_consent"
+    visit(endpoint, eventName="pageview", checkoutToken="ck-31f0", consent={"marketing": True})
+    with reading(endpoint.engine) as conn:
+        kept = conn.execute(select(capi_visitor).where(capi_visitor.c.kind == "checkout")).one()
+    assert (kept.marketing, kept.user_agent) == (True, BROWSER)
+
+
+def test_what_waits_for_its_browser_cannot_be_hurried(endpoint: Endpoint) -> None:
+    endpoint.configure(consent_policy="require")
+    endpoint.webhook("orders/create", order())
+    id_ = the(endpoint, "Purchase").id
+    with reading(endpoint.engine) as conn:
+        assert retry_preview(conn, [id_], now=real_now()).retried == 0
+        found = outbox.find(conn, id_)
+    assert found is not None
+    assert found.waits
+
+
+def test_an_app_that_was_paused_meanwhile_sends_nothing(endpoint: Endpoint) -> None:
+    endpoint.webhook("checkouts/create", checkout())
+    endpoint.configure(paused_at=real_now())
+    join(endpoint, later=MINUTE)
+    assert the(endpoint, "InitiateCheckout").failure == "paused"
+
+
+def test_two_checkouts_of_one_cart_are_two(endpoint: Endpoint) -> None:
+    told = [endpoint.webhook("checkouts/create", checkout(token=token)).json()["accepted"] for token in ("a1", "b2")]
+    assert told == [1, 1]
+
+
+def test_a_click_of_days_ago_does_not_answer_for_todays_checkout(endpoint: Endpoint) -> None:
+    visit(endpoint, eventName="initiateCheckout", cartToken="ct-9")
+    with writing(endpoint.engine) as conn:
+        conn.execute(capi_alias.update().values(at=real_now() - timedelta(days=6)))
+    endpoint.webhook("checkouts/create", checkout())
+    join(endpoint)
+    assert [event.state for event in endpoint.events() if event.source == "checkouts/create"] == ["due"]
+
+
+def test_many_browsers_do_not_slow_the_look_for_a_few(endpoint: Endpoint) -> None:
+    """An index answers for each waiting event; a scan of the app's browsers took seconds under the write lock."""
+    seen = [Visitor(endpoint.app.id, "fbp", f"fb.1.1760000000000.{n}", user_agent=BROWSER) for n in range(20_000)]
+    with writing(endpoint.engine) as conn:
+        remember(conn, seen, now=real_now())
+    for n in range(50):
+        endpoint.webhook("carts/create", cart(token=f"ct-{n}"))
+    began = time.monotonic()
+    assert join(endpoint) == 0
+    assert time.monotonic() - began < 0.5

@@ -14,6 +14,7 @@ from core.store.database import writing
 from tests.inbound.bodies import BROWSER, tracking
 from tests.inbound.serving import Endpoint, an_endpoint
 
+LONG = "".join(chr(0x4E00 + n * 7919 % 20_000) for n in range(1_990))
 ORIGIN = "https://lantern-and-loom.com"
 
 
@@ -219,3 +220,30 @@ def test_one_app_does_not_starve_the_others(engine: Engine) -> None:
 def test_what_cannot_be_taken_leaves_a_receipt(endpoint: Endpoint, body: bytes, reason: str) -> None:
     assert endpoint.track(body).status_code >= 400
     assert [receipt.reason for receipt in endpoint.receipts()] == [reason]
+
+
+def test_one_value_that_no_index_takes_spoils_nobody_elses(engine: Engine) -> None:
+    with an_endpoint(engine) as endpoint, ThreadPoolExecutor(8) as pool:
+        bodies = [tracking(event_id=f"e{n}", order_id=LONG if n == 3 else str(n)) for n in range(8)]
+        statuses = [answer.status_code for answer in pool.map(endpoint.track, bodies)]
+    assert statuses == [200] * 8
+
+
+def test_a_nul_in_the_images_name_spoils_nobody_elses(endpoint: Endpoint) -> None:
+    data = base64.b64encode(json.dumps(tracking(eventName=None, event_id="e1")).encode()).decode()
+    answer = requests.get(
+        f"{endpoint.url}/api/track", params={"e": "page\0view", "d": data}, headers={"User-Agent": BROWSER}, timeout=10
+    )
+    assert answer.status_code == 200
+    assert [event.event_name for event in endpoint.events()] == ["PageView"]
+
+
+def test_guesses_are_refused_before_they_cost_a_look_into_the_database(engine: Engine) -> None:
+    with an_endpoint(engine, CAPI_TRUSTED_PROXIES="127.0.0.1") as endpoint:
+        memory = endpoint.asgi.state.apps_memory
+        endpoint.track(tracking(), headers={"X-Forwarded-For": "93.184.216.40"})
+        for n in range(30):
+            endpoint.track(tracking(appId=f"guess{n}"), headers={"X-Forwarded-For": "93.184.216.34"})
+        assert len(memory._unknown) <= 12
+        assert memory.remembers("app_public")
+        assert endpoint.track(tracking(), headers={"X-Forwarded-For": "93.184.216.34"}).status_code == 200

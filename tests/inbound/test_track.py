@@ -216,6 +216,11 @@ def test_shopifys_own_names_for_consent_are_read(an_app: Make) -> None:
     assert taken(an_app(), tracking(customerPrivacy={"marketingAllowed": False})).skipped == "no_consent"
 
 
+@pytest.mark.parametrize("place", ["customData", "properties"])
+def test_a_denial_among_the_properties_is_one(an_app: Make, place: str) -> None:
+    assert taken(an_app(), tracking(**{place: {"consent": {"marketing": False}}})).skipped == "no_consent"
+
+
 def test_who_denies_leaves_nothing_but_the_denial(an_app: Make) -> None:
     body = tracking(cartToken="c1?key=abc", fbp="fb.1.1760000000000.7", consent={"marketing": False})
     (call,) = read_calls(body)

@@ -34,7 +34,7 @@ def visitor() -> None:
     op.create_table(
         "capi_visitor",
         sa.Column("app_id", sa.Text(), nullable=False),
-        sa.Column("kind", sa.Text(), nullable=False, comment="what the key is: a cart, a checkout, a browser's _fbp"),
+        sa.Column("kind", sa.Text(), nullable=False, comment="of what the key is: an order, checkout, cart or browser"),
         sa.Column("key", sa.Text(), nullable=False),
         sa.Column("address", sa.Text(), nullable=True),
         sa.Column("user_agent", sa.Text(), nullable=True),
@@ -45,7 +45,7 @@ def visitor() -> None:
         sa.Column("sale_of_data", sa.Boolean(), nullable=True, comment="consent to the sale of data; empty: not said"),
         sa.Column("seen_at", Moment(), nullable=False),
         sa.Column("expires_at", Moment(), nullable=False),
-        sa.CheckConstraint("kind IN ('cart','checkout','fbp')", name=op.f("ck_capi_visitor_kind")),
+        sa.CheckConstraint("kind IN ('order','checkout','cart','fbp')", name=op.f("ck_capi_visitor_kind")),
         sa.PrimaryKeyConstraint("app_id", "kind", "key", name=op.f("pk_capi_visitor")),
     )
     op.create_index(op.f("ix_capi_visitor_expires_at"), "capi_visitor", ["expires_at"], unique=False)
