@@ -20,7 +20,6 @@ from core.store.database import reading
 from core.store.schema import capi_event
 from core.store.visitors import Join
 
-
 # Longer than an index entry may be, and nothing that compression could shorten.
 LONG = "".join(chr(0x4E00 + n * 7919 % 20_000) for n in range(3_000))
 
