@@ -22,7 +22,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalErr
 from core.errors import BadInput, StoreError
 from core.store import acceptance, receipts, visitors
 from core.store.acceptance import NewEvent
-from core.store.database import is_embedded, lost_a_race
+from core.store.database import is_embedded
 from core.store.visitors import Visitor
 
 log = logging.getLogger("intake")
@@ -36,6 +36,7 @@ _LOCK_WAIT_MS = 1_500
 _TRIES = 3
 # Data, integrity, program limits: https://www.postgresql.org/docs/current/errcodes-appendix.html
 _ABOUT_THE_ROW = ("22", "23", "54")
+_LOST_RACE = "40"
 
 
 class StoreBusy(StoreError):
@@ -167,7 +168,8 @@ class Intake:
             try:
                 return await self._commit(entries)
             except (IntegrityError, OperationalError) as error:
-                if not isinstance(error, IntegrityError) and not lost_a_race(error):
+                # Not what is locked: that was waited for, and who asked will not wait once more.
+                if not isinstance(error, IntegrityError) and _class_of(error) != _LOST_RACE:
                     raise
         return await self._commit(entries)
 

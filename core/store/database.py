@@ -124,11 +124,11 @@ def insist(engine: Engine, work: Callable[[Connection], T], *, tries: int = 5) -
                 return work(connection)
         except OperationalError as error:
             tries -= 1
-            if tries == 0 or not lost_a_race(error):
+            if tries == 0 or not _passing(error):
                 raise
 
 
-def lost_a_race(error: OperationalError) -> bool:
+def _passing(error: OperationalError) -> bool:
     """Whether the same transaction may well succeed when it is made again."""
     # https://www.postgresql.org/docs/current/mvcc-serialization-failure-handling.html
     return getattr(error.orig, "sqlstate", None) in ("40P01", "40001") or "locked" in str(error.orig)
