@@ -9,9 +9,11 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import os
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -23,6 +25,9 @@ from core.secret import Secret
 ENV_FILE = Path(".env")
 _LOOPBACK_NAMES = {"localhost"}
 GRAPH_HOSTS = ("graph.facebook.com",)
+DIALOG_HOSTS = ("www.facebook.com",)
+# 32 random bytes in URL-safe base64.
+_KEY = re.compile(r"[A-Za-z0-9_-]{43}")
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -112,6 +117,51 @@ class Settings(BaseSettings):
         ge=0,
         description="the same for one visitor's public address, with a burst of six seconds' worth; 0: no limit",
     )
+    refreshes_a_minute: int = Field(
+        60,
+        alias="CAPI_REFRESHES_A_MINUTE",
+        ge=1,
+        le=6000,
+        description="scheduled token refreshes begun in one minute, at most, by all workers together",
+    )
+    dialog_url: str = Field(
+        "https://www.facebook.com",
+        alias="CAPI_DIALOG_URL",
+        description="where Facebook's login dialog is, to which a reconnect link leads",
+    )
+    reconnect_scopes: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("ads_management", "business_management"),
+        alias="CAPI_RECONNECT_SCOPES",
+        description="permissions that a reconnect link asks for, comma separated",
+    )
+    alert_urls: Annotated[tuple[Secret, ...], NoDecode] = Field(
+        (),
+        alias="CAPI_ALERT_URLS",
+        description="where alerts go: Apprise addresses (mailtos://…, slack://…, json://…), separated by blanks",
+    )
+    alert_minutes: float = Field(
+        5,
+        alias="CAPI_ALERT_MINUTES",
+        ge=0,
+        le=1440,
+        description="minutes between two messages to one alert address, at least",
+    )
+    heartbeat_url: str | None = Field(
+        None,
+        alias="CAPI_HEARTBEAT_URL",
+        pattern=r"^https?://[^\s]+$",
+        description="fetched every minute while workers run, by a monitor that tells you when it is not",
+    )
+    allow_private_urls: bool = Field(
+        False,
+        alias="CAPI_ALLOW_PRIVATE_URLS",
+        description="lets alerts and the heartbeat reach private addresses, such as a mail server of your own",
+    )
+    encryption_keys: Annotated[tuple[Secret, ...], NoDecode] = Field(
+        (),
+        alias="CAPI_ENCRYPTION_KEYS",
+        description="keys for tokens at rest, newest first, comma separated; `capi-console keys make` prints one",
+    )
     worker_threads: int = Field(
         8,
         alias="CAPI_WORKER_THREADS",
@@ -127,7 +177,7 @@ class Settings(BaseSettings):
     allow_any_graph_url: bool = Field(
         False,
         alias="CAPI_ALLOW_ANY_GRAPH_URL",
-        description="developer's switch: lets CAPI_GRAPH_URL name a host that is neither Meta nor loopback",
+        description="developer's switch: lets CAPI_GRAPH_URL and CAPI_DIALOG_URL name hosts other than Meta's",
     )
 
     @field_validator("shopify_api_secret", mode="before")
@@ -138,6 +188,25 @@ class Settings(BaseSettings):
             raise ValueError("give one secret, or two separated by a comma while you rotate")
         return tuple(p if isinstance(p, Secret) else Secret(p) for p in parts)
 
+    @field_validator("alert_urls", mode="before")
+    @classmethod
+    def _addresses(cls, value: Any) -> Any:
+        parts = value.split() if isinstance(value, str) else value
+        return tuple(p if isinstance(p, Secret) else Secret(p) for p in parts)
+
+    @field_validator("encryption_keys", mode="before")
+    @classmethod
+    def _keys(cls, value: Any) -> Any:
+        parts = _parts(value) if isinstance(value, str) else value
+        if any(isinstance(part, str) and not _KEY.fullmatch(part) for part in parts):
+            raise ValueError("a key is 43 letters and digits, as `capi-console keys make` prints it")
+        return tuple(p if isinstance(p, Secret) else Secret(p) for p in parts)
+
+    @field_validator("reconnect_scopes", mode="before")
+    @classmethod
+    def _scopes(cls, value: Any) -> Any:
+        return tuple(_parts(value) if isinstance(value, str) else value)
+
     @field_validator("trusted_proxies", mode="before")
     @classmethod
     def _networks(cls, value: Any) -> Any:
@@ -146,22 +215,22 @@ class Settings(BaseSettings):
             ipaddress.ip_network(part, strict=False)
         return tuple(parts)
 
-    @field_validator("facebook_app_id", "facebook_app_secret", "public_url", mode="before")
+    @field_validator("facebook_app_id", "facebook_app_secret", "public_url", "heartbeat_url", mode="before")
     @classmethod
     def _blank_is_absent(cls, value: Any) -> Any:
         return None if isinstance(value, str) and not value.strip() else value
 
     @model_validator(mode="after")
-    def _graph_host(self) -> Settings:
-        from urllib.parse import urlsplit
-
-        parts = urlsplit(self.graph_url)
-        host = parts.hostname or ""
-        known = parts.scheme == "https" and host in GRAPH_HOSTS
-        if not (known or is_loopback(host) or (self.allow_any_graph_url and host)):
-            raise ValueError(
-                "CAPI_GRAPH_URL: put https://graph.facebook.com there (others need CAPI_ALLOW_ANY_GRAPH_URL=true)"
-            )
+    def _meta_hosts(self) -> Settings:
+        for name, url, hosts in (
+            ("CAPI_GRAPH_URL", self.graph_url, GRAPH_HOSTS),
+            ("CAPI_DIALOG_URL", self.dialog_url, DIALOG_HOSTS),
+        ):
+            parts = urlsplit(url)
+            host = parts.hostname or ""
+            known = parts.scheme == "https" and host in hosts
+            if not (known or is_loopback(host) or (self.allow_any_graph_url and host)):
+                raise ValueError(f"{name}: put https://{hosts[0]} there (others need CAPI_ALLOW_ANY_GRAPH_URL=true)")
         return self
 
     @cached_property
@@ -179,7 +248,7 @@ class Settings(BaseSettings):
     def secrets(self) -> tuple[Secret, ...]:
         """What must be struck from every log line."""
         own = (self.facebook_app_secret,) if self.facebook_app_secret else ()
-        return (*own, *self.shopify_api_secret)
+        return (*own, *self.shopify_api_secret, *self.alert_urls, *self.encryption_keys)
 
     def require(self, *fields: str) -> None:
         """SettingsError unless every one of these fields has a value."""

@@ -32,6 +32,7 @@ def environment(database_url: str, graph_url: str, **more: str) -> dict[str, str
         "FACEBOOK_APP_ID": APP_ID,
         "FACEBOOK_APP_SECRET": APP_SECRET,
         "CAPI_GRAPH_URL": graph_url,
+        "CAPI_DIALOG_URL": graph_url,
         "PYTHONPATH": str(ROOT),
         "PYTHONUNBUFFERED": "1",
     }

@@ -168,6 +168,7 @@ OUTCOMES: dict[str, Explanation] = {
     ),
     "not_extended": _E("Meta gave the same token again", US, "Nothing yet: Meta extends once a day"),
     "adopted": _E("A newer token of the same user was taken over", NOBODY, "Nothing: waiting events went out"),
+    "reconnected": _E("Its owner gave a new token", NOBODY, "Nothing: waiting events went out"),
     "still_valid": _E("Meta says the token is valid", NOBODY, "Nothing: it is used on"),
     "needs_reconnect": _E(
         "Only the merchant can mend this token", MERCHANT, "Ask the merchant to connect Facebook again"

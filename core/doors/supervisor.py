@@ -37,6 +37,7 @@ def sandbox_environment() -> dict[str, str]:
     own = {
         "DATABASE_URL": f"sqlite:///{SANDBOX_DATABASE.resolve()}",
         "CAPI_GRAPH_URL": f"http://127.0.0.1:{port}",
+        "CAPI_DIALOG_URL": f"http://127.0.0.1:{port}",
         "CAPI_SANDBOX_PORT": port,
         "CAPI_ALLOW_ANY_GRAPH_URL": "false",
     }

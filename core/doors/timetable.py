@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, Engine
 
 from core.inbound import visitors
-from core.services import watch
+from core.services import checkup, watch
 from core.services.refresh import TokenRefreshService
 from core.store import aliases, outbox, wake, workers
 from core.store import visitors as browsers
@@ -59,7 +59,7 @@ def _scheduled(service: TokenRefreshService, now: datetime) -> list[tuple[Work, 
 
 
 def _check(service: TokenRefreshService, now: datetime) -> None:
-    watch.check_tokens(service.engine, service.graph, service.policy, now=now, limit=CHECKS_A_MINUTE)
+    checkup.check_tokens(service.engine, service.graph, service.policy, now=now, limit=CHECKS_A_MINUTE)
 
 
 def _upkeep(service: TokenRefreshService, now: datetime) -> None:

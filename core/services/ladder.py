@@ -30,6 +30,7 @@ class Outcome(StrEnum):
     NEW_TOKEN_SAME_EXPIRY = "new_token_same_expiry"
     NOT_EXTENDED = "not_extended"
     ADOPTED = "adopted"
+    RECONNECTED = "reconnected"
     STILL_VALID = "still_valid"
     NEEDS_RECONNECT = "needs_reconnect"
     REFUSED = "refused"
@@ -38,7 +39,14 @@ class Outcome(StrEnum):
 
 # After these the stored token can be used.
 USABLE = frozenset(
-    {Outcome.EXTENDED, Outcome.NEW_TOKEN_SAME_EXPIRY, Outcome.NOT_EXTENDED, Outcome.ADOPTED, Outcome.STILL_VALID}
+    {
+        Outcome.EXTENDED,
+        Outcome.NEW_TOKEN_SAME_EXPIRY,
+        Outcome.NOT_EXTENDED,
+        Outcome.ADOPTED,
+        Outcome.RECONNECTED,
+        Outcome.STILL_VALID,
+    }
 )
 
 

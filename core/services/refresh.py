@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine, Row
 from core.clock import now as real_now
 from core.errors import Conflict
 from core.logs import redact
+from core.meta.answers import TokenFacts
 from core.meta.failures import Failure
 from core.meta.graph import Graph, GraphError
 from core.secret import Secret
@@ -161,6 +162,45 @@ class TokenRefreshService:
             with writing(self.engine) as conn:
                 tokens.release(conn, fingerprint, by=lease)
         return runs[-1]
+
+    def take_over(
+        self,
+        fingerprint: str,
+        token: Secret,
+        facts: TokenFacts,
+        *,
+        trigger: str,
+        by: str,
+        user_id: str,
+        app_id: str | None = None,
+    ) -> Refreshed:
+        """Store a verified token that its owner gave for all of the user's apps that hold the one before.
+
+        Waits for a refresh of the old token that is under way, and then stands above its result. Conflict when the
+        lease cannot be had.
+        """
+        started = self.clock()
+        lease = f"{self.worker}:{uuid.uuid4().hex[:8]}"
+        give_up = time.monotonic() + tokens.LEASE.total_seconds()
+        while not self._leased(fingerprint, user_id, lease):
+            if time.monotonic() > give_up:
+                raise Conflict("this token is being refreshed by another worker: try again")
+            time.sleep(_POLL)
+        new = None if token.fingerprint == fingerprint else token
+        result = Result(Outcome.RECONNECTED, new, facts.expires_at, facts)
+        try:
+            with reading(self.engine) as conn:
+                holding = [app for app in apps.holders(conn, fingerprint) if app.user_id == user_id]
+            order = Order(fingerprint, user_id, app_id, trigger, by, started, lease)
+            return self._settle(order, result, holding)
+        finally:
+            with writing(self.engine) as conn:
+                tokens.release(conn, fingerprint, by=lease)
+
+    def _leased(self, fingerprint: str, user_id: str, lease: str) -> bool:
+        self._catch_up(fingerprint, user_id, self.clock())
+        with writing(self.engine) as conn:
+            return tokens.lease(conn, fingerprint, by=lease, now=self.clock())
 
     def _rests(self, conn: Connection, known: Row, now: datetime) -> Refreshed | None:
         """The answer without asking Meta: only the merchant can mend it, or the next try has its time."""

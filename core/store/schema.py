@@ -17,10 +17,17 @@ from sqlalchemy import (
 
 from core.store.schema_base import Id, ours
 from core.store.schema_inbound import capi_alias, capi_join, capi_visitor
+from core.store.schema_recovery import (
+    capi_alert,
+    capi_case,
+    capi_channel,
+    capi_incident,
+    capi_notice,
+    capi_reach,
+)
 from core.store.schema_work import (
     capi_api_key,
     capi_audit,
-    capi_case,
     capi_heartbeat,
     capi_job,
     capi_job_item,
@@ -31,19 +38,24 @@ from core.store.types import Moment
 
 __all__ = [
     "Id",
+    "capi_alert",
     "capi_alias",
     "capi_api_key",
     "capi_app",
     "capi_attempt",
     "capi_audit",
     "capi_case",
+    "capi_channel",
     "capi_event",
     "capi_heartbeat",
+    "capi_incident",
     "capi_job",
     "capi_job_item",
     "capi_join",
+    "capi_notice",
     "capi_outbox",
     "capi_pixel",
+    "capi_reach",
     "capi_receipt",
     "capi_refresh",
     "capi_schedule",
@@ -84,7 +96,13 @@ capi_token = Table(
     Column("expires_at", Moment),
     Column("never_expires", Boolean, nullable=False, server_default="0"),
     Column("data_access_expires_at", Moment),
+    Column("issued_at", Moment, comment="Meta tells it of long-lived tokens only"),
+    Column("foreign_app", Boolean, nullable=False, server_default="0", comment="another Meta app made it"),
     Column("checked_at", Moment),
+    Column("probe_at", Moment, comment="when a token that needs a reconnect is looked at again"),
+    Column("probes", Integer, nullable=False, server_default="0"),
+    Column("wait_until", Moment, comment="no call with this token before: Meta's limit for its user"),
+    Column("wait_failure", Text),
     Column("broken_since", Moment),
     Column("broken_failure", Text),
     Column("broken_words", Text),

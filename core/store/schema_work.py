@@ -1,4 +1,4 @@
-"""Our tables around the events: refused requests, jobs, cases, audit, workers, keys."""
+"""Our tables around the events: refused requests, jobs, audit, workers, keys."""
 
 from __future__ import annotations
 
@@ -61,28 +61,6 @@ capi_job_item = Table(
     Column("subject", Text, primary_key=True, comment="what is worked on: a fingerprint or an event's id"),
     Column("outcome", Text, comment="empty: not done yet"),
     Column("words", Text),
-)
-
-capi_case = Table(
-    "capi_case",
-    ours,
-    Column("id", Id, primary_key=True, autoincrement=True),
-    Column("user_id", Text, nullable=False, index=True),
-    Column("fingerprint", Text, nullable=False, index=True),
-    Column("state", Text, nullable=False),
-    Column("failure", Text, nullable=False),
-    Column("words", Text),
-    Column("made_at", Moment, nullable=False),
-    Column("done_at", Moment),
-    CheckConstraint("state IN ('made','sent','opened','done')", name="state"),
-)
-# One open case for a token: whoever comes second finds it.
-Index(
-    "uq_capi_case_open",
-    capi_case.c.fingerprint,
-    unique=True,
-    sqlite_where=capi_case.c.done_at.is_(None),
-    postgresql_where=capi_case.c.done_at.is_(None),
 )
 
 capi_audit = Table(

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from core.secret import Secret
-from core.services import watch
+from core.services import checkup, watch
 from core.services.policy import Policy
 from core.services.sending import RESTS
 from core.store import apps
@@ -39,7 +39,7 @@ def test_a_token_the_platform_stored_is_noticed_and_planned(world: World) -> Non
 def test_a_token_taken_away_is_no_longer_refreshed(world: World) -> None:
     token = world.meta.create_token(expires_in=24 * 3600)
     app = world.an_app(token, expires_in=DAY)
-    watch.check(world.engine, world.graph(), POLICY, token.fingerprint, now=world.clock())
+    checkup.check(world.engine, world.graph(), POLICY, token.fingerprint, now=world.clock())
     world.service().check_and_refresh_token(app.id)
     held = world.app(app).fingerprint or ""
     _write(world, app.id, None)
@@ -52,11 +52,11 @@ def test_the_daily_check_finds_a_token_dead_before_an_event_does(world: World) -
     world.an_app(token)
     _notice_all(world)
     world.meta.kill(token, 460)
-    assert watch.check_tokens(world.engine, world.graph(), POLICY, now=world.clock(), limit=10) == 1
+    assert checkup.check_tokens(world.engine, world.graph(), POLICY, now=world.clock(), limit=10) == 1
     known = world.token(token.fingerprint)
     assert known.broken_failure == "token_dead"
     assert watch.due_work(world.engine, now=world.clock()) == [(Work.REFRESH, token.fingerprint)]
-    assert watch.check_tokens(world.engine, world.graph(), POLICY, now=world.clock(), limit=10) == 0
+    assert checkup.check_tokens(world.engine, world.graph(), POLICY, now=world.clock(), limit=10) == 0
 
 
 def test_the_daily_check_learns_what_meta_knows(world: World) -> None:
@@ -64,7 +64,7 @@ def test_the_daily_check_learns_what_meta_knows(world: World) -> None:
     dated = world.meta.create_token()
     first, second = world.an_app(never, expires_in=None), world.an_app(dated, expires_in=None)
     _notice_all(world)
-    watch.check_tokens(world.engine, world.graph(), POLICY, now=world.clock(), limit=10)
+    checkup.check_tokens(world.engine, world.graph(), POLICY, now=world.clock(), limit=10)
     assert world.token(never.fingerprint).never_expires
     assert world.app(first).expires_at is None
     ends = world.app(second).expires_at
@@ -88,7 +88,7 @@ def test_meta_knows_better_when_a_token_ends(world: World) -> None:
     world.an_app(token, expires_in=90 * DAY)
     _notice_all(world)
     assert watch.due_refreshes(world.engine, now=world.clock()) == []
-    watch.check_tokens(world.engine, world.graph(), POLICY, now=world.clock(), limit=10)
+    checkup.check_tokens(world.engine, world.graph(), POLICY, now=world.clock(), limit=10)
     assert watch.due_refreshes(world.engine, now=world.clock()) == [token.fingerprint]
 
 
@@ -106,7 +106,7 @@ def test_the_check_does_not_touch_a_token_stored_meanwhile(world: World) -> None
         return ask(token)
 
     graph.debug_token = meanwhile  # type: ignore[method-assign, assignment]
-    watch.check(world.engine, graph, POLICY, old.fingerprint, now=world.clock())
+    checkup.check(world.engine, graph, POLICY, old.fingerprint, now=world.clock())
     stored = world.app(app)
     assert stored.token == new
     assert stored.expires_at is not None
@@ -122,7 +122,7 @@ def test_a_token_that_is_alive_again_sets_its_events_free(world: World) -> None:
     world.deliver(app)
     with writing(world.engine) as conn:
         conn.execute(text("UPDATE capi_token SET needs_reconnect = :yes"), {"yes": True})
-    watch.check(world.engine, world.graph(), POLICY, token.fingerprint, now=world.clock())
+    checkup.check(world.engine, world.graph(), POLICY, token.fingerprint, now=world.clock())
     assert world.state_of(sent) == "due"
     world.deliver(app)
     assert world.state_of(sent) == "delivered"
@@ -133,7 +133,7 @@ def test_meta_away_ends_the_check_until_tomorrow_for_one_token_only(world: World
         world.an_app(world.meta.create_token())
     _notice_all(world)
     world.meta.fault("debug", "transient_2")
-    watch.check_tokens(world.engine, world.graph(), POLICY, now=world.clock(), limit=10)
+    checkup.check_tokens(world.engine, world.graph(), POLICY, now=world.clock(), limit=10)
     assert world.meta.count("debug") == 1
 
 
