@@ -26,6 +26,8 @@ from core.store import database, migrate
 from tests.lock_order import LockOrder
 from tests.world import APP_ID, APP_SECRET, World
 
+_SERIAL = itertools.count(1)
+
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -93,6 +95,15 @@ def databases(postgres: str) -> Iterator[queue.Queue[str]]:
 def postgres_url(postgres: str, databases: queue.Queue[str]) -> Iterator[str]:
     """A migrated PostgreSQL database of this test's own."""
     name = databases.get(timeout=30)
+    yield _of(postgres, name)
+    _admin(postgres, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def empty_postgres_url(postgres: str) -> Iterator[str]:
+    """A PostgreSQL database without any table."""
+    name = f"empty_{os.getpid()}_{next(_SERIAL)}"
+    _admin(postgres, f"CREATE DATABASE {name}")
     yield _of(postgres, name)
     _admin(postgres, f"DROP DATABASE {name} WITH (FORCE)")
 

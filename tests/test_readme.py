@@ -40,8 +40,14 @@ def table(heading: str) -> list[list[str]]:
 
 def test_settings() -> None:
     fields = {name: Settings.model_fields[field] for name, field in names().items()}
-    shown = [["" if info.default in (None, ()) else str(info.default), info.description] for info in fields.values()]
+    shown = [[_default(info.default), info.description] for info in fields.values()]
     assert table("Settings") == [[name, *rest] for name, rest in zip(fields, shown, strict=True)]
+
+
+def _default(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return "" if value is None else str(value)
 
 
 def test_commands() -> None:

@@ -6,14 +6,15 @@ import threading
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Engine, inspect, text
+from sqlalchemy import Engine, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
 from core.errors import SchemaError, SettingsError, StoreError
-from core.store import database, migrate
-from core.store.schema import ours
+from core.store import database, migrate, platform
+from core.store.schema import capi_case, ours
 
 
 def test_the_migrations_build_what_the_schema_declares(engine: Engine) -> None:
@@ -84,3 +85,30 @@ def test_sqlite_is_durable_and_waits_for_locks(sqlite_engine: Engine) -> None:
             for name in ("journal_mode", "synchronous", "busy_timeout", "foreign_keys")
         }
     assert pragmas == {"journal_mode": "wal", "synchronous": 2, "busy_timeout": 10_000, "foreign_keys": 1}
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_cases_of_the_version_before_are_kept(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """0003 makes the table of cases anew; an open case stays open, a closed one closed."""
+    url = f"sqlite:///{tmp_path / 'old.db'}" if kind == "sqlite" else request.getfixturevalue("empty_postgres_url")
+    engine = database.open_engine(url)
+    with database.writing(engine) as conn:
+        platform.ensure(conn)
+        command.upgrade(migrate.config(conn), "0002")
+        conn.execute(
+            text(
+                "INSERT INTO capi_case (user_id, fingerprint, state, failure, words, made_at, done_at) VALUES"
+                " ('u1', 'fp_1', 'made', 'token_dead', 'gone', '2026-11-01 10:00:00', NULL),"
+                " ('u1', 'fp_1', 'done', 'token_dead', NULL, '2026-10-01 10:00:00', '2026-10-02 10:00:00')"
+            )
+        )
+    migrate.migrate(engine)
+    with database.reading(engine) as conn:
+        rows = conn.execute(select(capi_case).order_by(capi_case.c.id)).all()
+    assert [(row.state, row.words, row.made_at.day, row.done_at is None, row.reminders) for row in rows] == [
+        ("made", "gone", 1, True, 0),
+        ("done", None, 1, False, 0),
+    ]
+    with pytest.raises(DBAPIError), database.writing(engine) as conn:  # one open case for a token, still
+        conn.execute(capi_case.insert().values({**rows[0]._mapping, "id": 99}))
+    engine.dispose()
