@@ -19,24 +19,15 @@ from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from core import hosts
 from core.errors import SettingsError
 from core.secret import Secret
 
 ENV_FILE = Path(".env")
-_LOOPBACK_NAMES = {"localhost"}
-GRAPH_HOSTS = ("graph.facebook.com",)
-DIALOG_HOSTS = ("www.facebook.com",)
 # 32 random bytes in URL-safe base64.
 _KEY = re.compile(r"[A-Za-z0-9_-]{43}")
 
 Port = Annotated[int, Field(ge=1, le=65535)]
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host in _LOOPBACK_NAMES
 
 
 class Settings(BaseSettings):
@@ -222,24 +213,21 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _meta_hosts(self) -> Settings:
-        for name, url, hosts in (
-            ("CAPI_GRAPH_URL", self.graph_url, GRAPH_HOSTS),
-            ("CAPI_DIALOG_URL", self.dialog_url, DIALOG_HOSTS),
+        for name, url, known in (
+            ("CAPI_GRAPH_URL", self.graph_url, hosts.GRAPH),
+            ("CAPI_DIALOG_URL", self.dialog_url, hosts.DIALOG),
         ):
-            parts = urlsplit(url)
-            host = parts.hostname or ""
-            known = parts.scheme == "https" and host in hosts
-            if not (known or is_loopback(host) or (self.allow_any_graph_url and host)):
-                raise ValueError(f"{name}: put https://{hosts[0]} there (others need CAPI_ALLOW_ANY_GRAPH_URL=true)")
+            if not (hosts.is_known(url, known) or (self.allow_any_graph_url and urlsplit(url).hostname)):
+                raise ValueError(f"{name}: put https://{known[0]} there (others need CAPI_ALLOW_ANY_GRAPH_URL=true)")
         return self
 
     @cached_property
     def endpoint_url(self) -> str:
-        return f"http://{_address(self.endpoint_host)}:{self.endpoint_port}"
+        return f"http://{hosts.shown(self.endpoint_host)}:{self.endpoint_port}"
 
     @cached_property
     def console_url(self) -> str:
-        return f"http://{_address(self.console_host)}:{self.console_port}"
+        return f"http://{hosts.shown(self.console_host)}:{self.console_port}"
 
     @cached_property
     def sandbox_url(self) -> str:
@@ -260,11 +248,6 @@ class Settings(BaseSettings):
 
 def _parts(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _address(host: str) -> str:
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
-    return f"[{shown}]" if ":" in shown and not shown.startswith("[") else shown
 
 
 def names() -> dict[str, str]:

@@ -8,8 +8,9 @@ import streamlit as st
 
 from core import clock
 from core.desk import exports, frames, queries
-from core.desk.explain import OUTCOMES, explain
+from core.desk.explain import OUTCOMES
 from core.doors import charts, console
+from core.doors import console_drawers as drawers
 from core.doors import console_orders as orders
 from core.doors import console_rows as paging
 from core.doors import console_tables as tables
@@ -60,9 +61,4 @@ with st.container(horizontal=True, vertical_alignment="center"):
         lambda conn: exports.refresh_report(conn, **filters),
     )
 for row in (row for row in shown if row.id in chosen):
-    with st.container(border=True):
-        said = explain(row.outcome)
-        st.subheader(f"{frames.said(row.outcome)}: {said.what}")
-        st.caption(f"{said.whose}. {said.do}. {console.both(row.started_at)}, {row.duration_ms:,} ms")
-        st.text(f"Meta: {row.words or 'said nothing'}")
-        st.text(f"Trace id {row.trace_id or 'none'}, token {row.fingerprint} → {row.new_fingerprint or 'kept'}")
+    drawers.refresh(row)

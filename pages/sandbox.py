@@ -1,10 +1,11 @@
-"""What has the stand-in for Meta heard?"""
+"""What has the stand-in for Meta heard, and what is it to play?"""
 
 from __future__ import annotations
 
 import streamlit as st
 
-from core.doors import console
+from core.doors import console, console_practice
+from core.doors import console_orders as orders
 from core.doors import console_sandbox as sandbox
 
 operator = console.operator()
@@ -16,6 +17,8 @@ if not sandbox.here():
         icon=":material/info:",
     )
     st.stop()
+orders.notices()
+console_practice.practice(operator)
 
 
 @st.fragment(run_every=2)

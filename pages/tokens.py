@@ -6,7 +6,7 @@ import streamlit as st
 
 from core import clock
 from core.desk import commands, exports, frames, queries
-from core.doors import charts, console
+from core.doors import charts, console, console_tokens
 from core.doors import console_orders as orders
 from core.doors import console_rows as paging
 from core.doors import console_tables as tables
@@ -70,3 +70,5 @@ with actions:
         exports.file_name("expiry-report", now=now, filters=[*(health or []), search]),
         lambda conn: exports.expiry_report(conn, now=now, search=search, health=health, **ahead),
     )
+if len(chosen) == 1:
+    console_tokens.drawer(next(row for row in rows if row.app_id == chosen[0]), operator)

@@ -145,6 +145,7 @@ def engine(database_url: str) -> Iterator[Engine]:
 @pytest.fixture
 def sqlite_engine(sqlite_url: str) -> Iterator[Engine]:
     engine = database.open_engine(sqlite_url)
+    migrate.prepare(engine)
     yield engine
     engine.dispose()
 

@@ -29,26 +29,21 @@ class LockOrder:
     _held: dict[int, list[tuple[int, str]]] = field(default_factory=dict)
 
     def watch(self, engine: Engine) -> None:
-        event.listen(engine, "before_execute", self._see, named=True)
+        event.listen(engine, "before_cursor_execute", self._see)
         for end in ("commit", "rollback"):
             event.listen(engine, end, self._forget)
 
     def _forget(self, conn: Connection) -> None:
         self._held.pop(id(conn.connection.dbapi_connection), None)
 
-    def _see(self, conn: Connection, clauseelement: Any, params: Any, **_: Any) -> None:
-        if not hasattr(clauseelement, "compile"):
-            return
-        compiled = clauseelement.compile(dialect=conn.dialect)
-        statement = str(compiled)
+    def _see(self, conn: Connection, _cursor: Any, statement: str, _parameters: Any, context: Any, _many: bool) -> None:
         found = _LOCKS.match(statement)
-        if (
-            found is None
-            or found[1] not in RANKS
-            or (statement.startswith("SELECT") and not _is_locking(clauseelement))
-        ):
+        if found is None or found[1] not in RANKS or context.compiled is None:
             return
-        rank, values = RANKS[found[1]], {**(compiled.params or {}), **(params or {})}
+        # SQLite's compiler leaves FOR UPDATE out: the statement itself tells.
+        if statement.lstrip().startswith("SELECT") and not _is_locking(context.compiled.statement):
+            return
+        rank, values = RANKS[found[1]], (context.compiled_parameters or [{}])[0]
         key = next((str(values[name]) for name in _KEYS if values.get(name) is not None), "?")
         held = self._held.setdefault(id(conn.connection.dbapi_connection), [])
         if (rank, key) not in held:
@@ -57,5 +52,5 @@ class LockOrder:
             held.append((rank, key))
 
 
-def _is_locking(clauseelement: Any) -> bool:
-    return getattr(clauseelement, "_for_update_arg", None) is not None
+def _is_locking(statement: Any) -> bool:
+    return getattr(statement, "_for_update_arg", None) is not None

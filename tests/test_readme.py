@@ -14,14 +14,16 @@ import typer
 from sqlalchemy import Engine, create_engine, text
 
 from core.clock import now as real_now
-from core.desk.explain import FAILURES, REASONS, RECEIPTS, Explanation
+from core.desk.explain import FAILURES, OUTCOMES, REASONS, RECEIPTS, Explanation
+from core.desk.explain_tokens import ALERTS, CASES, FINDINGS, INCIDENTS
 from core.doors import endpoint_track, endpoint_webhooks
 from core.doors.cli import app as cli
 from core.doors.endpoint import create_app
 from core.inbound import shopify
 from core.meta.failures import Failure
+from core.services.outcome import Outcome
 from core.settings import Settings, load, names
-from core.store import apps, database, migrate, outbox
+from core.store import apps, cases, database, migrate, outbox
 from core.store.database import reading, writing
 from core.store.health import Health
 from core.store.platform_tables import platform
@@ -94,7 +96,17 @@ def test_failures() -> None:
     assert {row[0] for row in known} == {str(failure) for failure in Failure}
 
 
-@pytest.mark.parametrize(("heading", "words"), [("Why an event is not sent", REASONS), ("Receipts", RECEIPTS)])
+@pytest.mark.parametrize(
+    ("heading", "words"),
+    [
+        ("Why an event is not sent", REASONS),
+        ("Receipts", RECEIPTS),
+        ("Findings", FINDINGS),
+        ("When it is not one token's fault: incidents", INCIDENTS),
+        ("Kinds of alerts", ALERTS),
+        ("Logins that are not taken", {word: said for word, said in CASES.items() if word not in cases.STATES}),
+    ],
+)
 def test_reasons(heading: str, words: dict[str, Explanation]) -> None:
     assert table(heading) == [[word, said.what, said.whose, said.do] for word, said in words.items()]
 
@@ -108,6 +120,18 @@ def test_every_way_to_be_refused_is_explained() -> None:
     } - {None}
     known |= {"bad_signature", "no_secret", "broken_json"}
     assert known == set(RECEIPTS)
+
+
+def test_outcomes_and_states_of_a_case() -> None:
+    assert {word for word, *_ in table("Outcomes of a refresh")} == {str(outcome) for outcome in Outcome}
+    assert [word for word, _ in table("States of a case")] == [*cases.STATES]
+    assert {str(outcome) for outcome in Outcome} == set(OUTCOMES)
+    assert set(cases.STATES) <= set(CASES)
+
+
+def test_every_refusal_has_its_line() -> None:
+    named = [word.strip().strip("`") for word, *_ in table("What each refusal does") for word in word.split(",")]
+    assert set(named) == {str(failure) for failure in Failure}
 
 
 def test_health_words() -> None:

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Engine, select
 
 from core.desk import queries
+from core.desk.give_token import Given, set_token
 from core.desk.operators import NEEDS, ROLES, Operator
 from core.errors import NotFound, Refused
-from core.meta.answers import TokenFacts
-from core.secret import Secret
-from core.services.policy import Policy
-from core.store import api_keys, apps, audit, cases, jobs, tokens
+from core.store import api_keys, apps, audit, jobs
 from core.store.apps import App
-from core.store.database import reading, writing
+from core.store.database import writing
 from core.store.schema import capi_job
 
 __all__ = [
     "NEEDS",
     "ROLES",
+    "Given",
     "Operator",
     "add_api_key",
     "add_app",
@@ -97,36 +96,6 @@ def cancel_job(engine: Engine, job_id: int, *, by: Operator, reason: str | None 
         _audit(conn, "cancel_job", f"job {job_id}", job.total - job.done, by=by, reason=reason, now=now)
 
 
-def set_token(
-    engine: Engine,
-    app_name: str,
-    token: Secret,
-    *,
-    by: Operator,
-    now: datetime,
-    policy: Policy,
-    expires_at: datetime | None = None,
-    verify: Callable[[Secret], TokenFacts] | None = None,
-    reason: str | None = None,
-) -> App:
-    """Store a token for an app (public `appId` or `App.id`); parked events go out by themselves afterwards.
-
-    `verify` (the Graph's debug_token) is asked first, outside the transaction: Refused when Meta calls the token
-    invalid, GraphError when it cannot say. Meta's word on the end goes before `expires_at`.
-    """
-    by.must("set_token")
-    with reading(engine) as conn:
-        app = apps.find(conn, app_name)
-    facts = verify(token) if verify else None
-    if facts is not None and not facts.is_valid:
-        raise Refused(f"Meta does not take this token ({facts.words or facts.failure}): nothing was stored")
-    ends = facts.expires_at if facts else expires_at
-    with writing(engine) as conn:
-        _store_token(conn, app, token, facts, ends, policy, now)
-        _audit(conn, "set_token", f"{app.public_id} {token.fingerprint}", 1, by=by, reason=reason, now=now)
-        return apps.get(conn, app.id)
-
-
 def add_app(
     engine: Engine,
     *,
@@ -178,28 +147,6 @@ def _order(
     if jobs.progress(conn, job_id).created_at == now:  # type: ignore[union-attr]
         _audit(conn, kind, f"job {job_id}", len(subjects), by=by, reason=reason, now=now)
     return job_id
-
-
-def _store_token(
-    conn: Connection,
-    app: App,
-    token: Secret,
-    facts: TokenFacts | None,
-    ends: datetime | None,
-    policy: Policy,
-    now: datetime,
-) -> None:
-    new, old = token.fingerprint, app.fingerprint
-    if old is not None and old != new and all(other.id == app.id for other in apps.holders(conn, old)):
-        tokens.retire(conn, old)
-        cases.close(conn, old, now=now)
-    due = policy.first_refresh(new, ends, now)
-    tokens.see(conn, new, user_id=app.user_id, now=now, next_refresh_at=due)
-    if facts is not None:
-        tokens.learn(conn, new, facts, now=now)
-        tokens.mend(conn, new, next_refresh_at=due)
-        cases.close(conn, new, now=now)
-    apps.write_token(conn, app.id, token, expires_at=ends)
 
 
 def _audit(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from core.meta.failures import Failure
-from core.store.health import Health
+from core.meta.failures import Failure, classify
 
 MERCHANT, US, META, SHOP, NOBODY = "Merchant", "Us", "Meta", "Shop", "Nobody"
 
@@ -32,7 +31,7 @@ FAILURES: dict[str, Explanation] = {
     Failure.TOKEN_DEAD: _E(
         "The access token is gone for good (password changed, app removed or token damaged)",
         MERCHANT,
-        "Ask the merchant to connect Facebook again; waiting events go out by themselves then",
+        "Send the merchant the reconnect link; waiting events go out by themselves then",
     ),
     Failure.TOKEN_SOFT: _E(
         "Meta doubts the session behind the token, perhaps for a moment only",
@@ -81,6 +80,11 @@ REASONS: dict[str, Explanation] = {
     ),
     "no_token": _E(
         "The app has no access token yet", MERCHANT, "Connect Facebook for this app; events go out by themselves then"
+    ),
+    "locked_token": _E(
+        "The app's token is encrypted with a key that this process does not have",
+        US,
+        "Start it with that key: `capi-console keys list` names it; events go out by themselves then",
     ),
     "no_pixel": _E("The app has no pixel", MERCHANT, "Put the pixel's id into the app's settings"),
     "pixel_disabled": _E("The pixel is switched off for this app", MERCHANT, "Switch the pixel on if it should send"),
@@ -171,7 +175,7 @@ OUTCOMES: dict[str, Explanation] = {
     "reconnected": _E("Its owner gave a new token", NOBODY, "Nothing: waiting events went out"),
     "still_valid": _E("Meta says the token is valid", NOBODY, "Nothing: it is used on"),
     "needs_reconnect": _E(
-        "Only the merchant can mend this token", MERCHANT, "Ask the merchant to connect Facebook again"
+        "Only the merchant can mend this token", MERCHANT, "Send the merchant the reconnect link (page Reconnect)"
     ),
     "refused": _E("Meta refused the refresh", US, "Read Meta's words in the refresh history"),
     "unreachable": _E("Meta could not be reached", META, "Wait: it is tried again by itself"),
@@ -186,28 +190,9 @@ def explain(word: str | None) -> Explanation:
     return FAILURES.get(key) or REASONS.get(key) or OUTCOMES.get(key) or RECEIPTS.get(key) or _NOT_KNOWN
 
 
-_STEPS: dict[Health, str] = {
-    Health.NEEDS_RECONNECT: "Ask the merchant to connect Facebook again",
-    Health.EXPIRED: "Refresh now; an event or a check shows whether Meta still takes it",
-    Health.EXPIRING_SOON: "Refresh now, before it ends",
-    Health.RENEWING: "Nothing: it is refreshed by itself",
-    Health.NO_EXPIRY: "Nothing: its end is asked from Meta within a day",
-    Health.VALID: "Nothing",
-    Health.NEVER: "Nothing: it has no end",
-}
-
-
-def next_step(health: Health, outcome: str | None, *, has_token: bool = True, broken: str | None = None) -> str:
-    """The one sentence behind a token in the list: what a person should do, if anything."""
-    if not has_token:
-        return "Connect Facebook: no token is stored"
-    if health is Health.NEEDS_RECONNECT:
-        return _STEPS[health]
-    if broken is not None:
-        return explain(broken).do
-    if outcome in ("not_extended", "new_token_same_expiry", "refused", "unreachable") and health in (
-        Health.EXPIRING_SOON,
-        Health.RENEWING,
-    ):
-        return explain(outcome).do
-    return _STEPS[health]
+def meaning(code: int | None, subcode: int | None, words: str | None) -> str | None:
+    """What Meta's numbers stand for, in our own few words: `190/460` is `password changed`; None without a code."""
+    if code is None:
+        return None
+    error = {"code": code, "error_subcode": subcode, "message": words or ""}
+    return classify({"error": error}, 400).name

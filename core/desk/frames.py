@@ -29,7 +29,7 @@ def said(word: str | None) -> str:
 
 
 def tokens(rows: Sequence[TokenRow]) -> pd.DataFrame:
-    return _frame(
+    return frame_of(
         "Shop, App, Health, Ends, Days left, Waiting, Last refresh, Outcome, Next step, User, Pixel, Token, Platform",
         (
             (
@@ -55,7 +55,7 @@ def tokens(rows: Sequence[TokenRow]) -> pd.DataFrame:
 
 
 def refreshes(rows: Sequence[RefreshRow]) -> pd.DataFrame:
-    return _frame(
+    return frame_of(
         "At, Outcome, Trigger, By, App, User, Ended before, Ends now, Apps, Code, Meta's words, "
         "Trace id, Took ms, Token",
         (
@@ -83,7 +83,7 @@ def refreshes(rows: Sequence[RefreshRow]) -> pd.DataFrame:
 
 
 def failed(rows: Sequence[FailedEvent]) -> pd.DataFrame:
-    return _frame(
+    return frame_of(
         "Event, Cause, State, Shop, Order, Value, Currency, Lost at, Received, Tries, Event id, Pixel",
         (
             (
@@ -108,7 +108,7 @@ def failed(rows: Sequence[FailedEvent]) -> pd.DataFrame:
 
 
 def causes(rows: Sequence[Cause]) -> pd.DataFrame:
-    return _frame(
+    return frame_of(
         "Cause, State, Whose, Events, Apps, Money, First lost at, Oldest, What to do",
         (
             (
@@ -130,7 +130,7 @@ def causes(rows: Sequence[Cause]) -> pd.DataFrame:
 
 
 def jobs(rows: Sequence[JobRow]) -> pd.DataFrame:
-    return _frame(
+    return frame_of(
         "Job, What, State, Progress, Of, Went well, Failed, Skipped, By, Reason, Ordered, Ended",
         (
             (
@@ -155,14 +155,14 @@ def jobs(rows: Sequence[JobRow]) -> pd.DataFrame:
 
 
 def items(rows: Sequence[JobItem]) -> pd.DataFrame:
-    return _frame(
+    return frame_of(
         "Subject, Result, Words",
         ((row.subject, row.outcome or "not done", row.words or "") for row in rows),
     )
 
 
 def workers(rows: Sequence[WorkerRow]) -> pd.DataFrame:
-    return _frame(
+    return frame_of(
         "Worker, State, Heard of, Started, Version",
         (
             (
@@ -193,7 +193,7 @@ def _code(code: int | None, subcode: int | None) -> str:
     return "/".join(str(number) for number in (code, subcode) if number is not None)
 
 
-def _frame(columns: str, rows: Any, *, moments: tuple[str, ...] = (), numbers: tuple[str, ...] = ()) -> pd.DataFrame:
+def frame_of(columns: str, rows: Any, *, moments: tuple[str, ...] = (), numbers: tuple[str, ...] = ()) -> pd.DataFrame:
     """`columns` separated by commas. Column types are named, so that an empty table looks like a full one."""
     frame = pd.DataFrame(list(rows), columns=columns.split(", "))
     for name in moments:

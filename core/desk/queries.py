@@ -17,6 +17,7 @@ from core.desk.events import (
 from core.desk.inbound import EventCount, Receipt, ReceiptCount, event_counts, receipt_counts, receipts
 from core.desk.overview import Hour, Overview, hours, overview
 from core.desk.refreshes import RefreshRow, refresh_history, refreshes_per_day
+from core.desk.token_detail import Holder, TokenDetail, token_detail
 from core.desk.tokens import (
     SORTS,
     TokenRow,
@@ -37,6 +38,7 @@ __all__ = [
     "EventCount",
     "EventDetail",
     "FailedEvent",
+    "Holder",
     "Hour",
     "JobItem",
     "JobRow",
@@ -45,6 +47,7 @@ __all__ = [
     "ReceiptCount",
     "RefreshRow",
     "RetryPreview",
+    "TokenDetail",
     "TokenRow",
     "WorkerRow",
     "causes",
@@ -67,6 +70,7 @@ __all__ = [
     "refresh_history",
     "refreshes_per_day",
     "retry_preview",
+    "token_detail",
     "token_health",
     "workers",
 ]

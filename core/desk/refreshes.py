@@ -62,6 +62,14 @@ def refresh_history(
     return [RefreshRow(**row._mapping) for row in conn.execute(wanted.order_by(r.id.desc()).limit(limit))]
 
 
+def refreshes_of(conn: Connection, fingerprint: str, *, user_id: str, limit: int) -> list[RefreshRow]:
+    """The last refreshes of this user that the token went into or came out of, newest first."""
+    r = capi_refresh.c
+    about = or_(r.fingerprint == fingerprint, r.new_fingerprint == fingerprint)
+    wanted = _history().where(r.user_id == user_id, about).order_by(r.id.desc()).limit(limit)
+    return [RefreshRow(**row._mapping) for row in conn.execute(wanted)]
+
+
 def refreshes_per_day(conn: Connection, *, since: datetime) -> list[tuple[datetime, str, int]]:
     """(day in UTC, outcome, how many), oldest first."""
     day = bucket(conn, capi_refresh.c.started_at, "day").label("day")

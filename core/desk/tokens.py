@@ -9,8 +9,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, func, or_, select
 
-from core.desk.explain import next_step
 from core.desk.health_sql import Horizon, every_app, health_case
+from core.desk.steps import CaseState, next_step, open_cases
+from core.services.findings import findings_of
+from core.services.policy import Policy
 from core.store.database import chunks
 from core.store.health import Health
 from core.store.platform_tables import app, app_settings
@@ -51,6 +53,7 @@ class TokenRow:
     last_refresh_at: datetime | None
     last_outcome: str | None
     waiting: int
+    finding: str | None
     next_step: str
 
 
@@ -148,9 +151,13 @@ def _sorted(wanted: Select[Any], sort: str) -> Select[Any]:
 
 def _with_refreshes(conn: Connection, rows: Sequence[Row[Any]], now: datetime) -> Iterator[TokenRow]:
     last = _last_refreshes(conn, {row.user_id for row in rows})
+    lost = [row.fingerprint for row in rows if row.health == Health.NEEDS_RECONNECT and row.fingerprint]
+    cases = open_cases(conn, sorted(set(lost)))
+    found = findings_of(conn, sorted({row.fingerprint for row in rows if row.fingerprint}), policy=Policy(), now=now)
     for row in rows:
-        found = last.get(row.fingerprint or "")
-        yield _token_row(row, found, now)
+        name = row.fingerprint or ""
+        worst = found[name][0].word if name in found else None
+        yield _token_row(row, last.get(name), cases.get(name), worst, now)
 
 
 def _last_refreshes(conn: Connection, user_ids: Collection[str]) -> dict[str, Row]:
@@ -162,9 +169,10 @@ def _last_refreshes(conn: Connection, user_ids: Collection[str]) -> dict[str, Ro
     return {row.stands: row for row in rows}
 
 
-def _token_row(row: Row[Any], last: Row | None, now: datetime) -> TokenRow:
+def _token_row(row: Row[Any], last: Row | None, case: CaseState | None, finding: str | None, now: datetime) -> TokenRow:
     health = Health(row.health)
     outcome = last.outcome if last else None
+    known = {"has_token": row.fingerprint is not None, "broken": row.broken_failure, "case": case}
     ends: datetime | None = row.expires_at
     return TokenRow(
         app_id=row.app_id,
@@ -183,5 +191,6 @@ def _token_row(row: Row[Any], last: Row | None, now: datetime) -> TokenRow:
         last_refresh_at=last.started_at if last else None,
         last_outcome=outcome,
         waiting=row.waiting,
-        next_step=next_step(health, outcome, has_token=row.fingerprint is not None, broken=row.broken_failure),
+        finding=finding,
+        next_step=next_step(health, outcome, finding=finding, now=now, **known),
     )

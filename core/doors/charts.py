@@ -25,6 +25,7 @@ OUTCOMES: dict[str, tuple[str, str]] = {
     "extended": ("#2f9568", ""),
     "new_token_same_expiry": ("#6fb98f", "."),
     "adopted": ("#3f82dc", "."),
+    "reconnected": ("#1c7f95", "/"),
     "still_valid": ("#7b6fc9", "+"),
     "not_extended": ("#8a94a3", "-"),
     "unreachable": ("#d9a017", "\\"),

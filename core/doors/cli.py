@@ -11,11 +11,11 @@ from sqlalchemy.engine import make_url
 
 from core import __version__, logs
 from core import settings as house_settings
-from core.doors import cli_apps, cli_events, cli_tokens, wiring
+from core.doors import cli_alerts, cli_apps, cli_cases, cli_doctor, cli_event, cli_events, cli_keys, cli_tokens, wiring
 from core.doors.cli_shell import META_APP, AsJson, Shell, load, say, show
 from core.secret import Secret
 from core.settings import Settings
-from core.store import database, migrate
+from core.store import database, migrate, rekey
 
 log = logging.getLogger("cli")
 
@@ -74,7 +74,8 @@ def endpoint() -> None:
     def refresh_user(user_id: str) -> int:
         return sum(one.usable for one in service.refresh_all_user_tokens(user_id, trigger="api", by="api"))
 
-    served = door.create_app(engine, settings, refresh_user=refresh_user)
+    reconnect = wiring.make_reconnect(settings, service)
+    served = door.create_app(engine, settings, refresh_user=refresh_user, reconnect=reconnect)
     door.run(served, host=settings.endpoint_host, port=settings.endpoint_port)
 
 
@@ -124,6 +125,7 @@ def migrate_() -> None:
     logs.setup("WARNING")
     engine = database.open_engine(settings.database_url)
     migrate.migrate(engine)
+    rekey.use(engine, settings.encryption_keys)
     say(f"{engine.url.render_as_string(hide_password=True)} is at revision {migrate.newest()}")
     engine.dispose()
 
@@ -160,6 +162,11 @@ def _shown(settings: Settings, field: str) -> str:
 cli_apps.add_to(app)
 cli_tokens.add_to(app)
 cli_events.add_to(app)
+cli_event.add_to(app)
+cli_cases.add_to(app)
+cli_alerts.add_to(app)
+cli_keys.add_to(app)
+cli_doctor.add_to(app)
 
 
 def main() -> None:

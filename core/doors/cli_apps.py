@@ -9,11 +9,10 @@ import typer
 
 from core import clock
 from core.desk import commands
-from core.doors import cli_inbound, wiring
-from core.doors.cli_shell import META_APP, AsJson, load, operator, say, show, show_json, store
+from core.doors import cli_inbound, cli_token, wiring
+from core.doors.cli_shell import META_APP, AsJson, complain, load, operator, say, show, show_json, store
 from core.errors import BadInput
 from core.secret import Secret
-from core.services.policy import Policy
 from core.store import api_keys, apps
 from core.store.apps import App
 from core.store.database import reading
@@ -29,6 +28,7 @@ def add_to(root: typer.Typer) -> None:
     apps_group.command("set")(cli_inbound.set_app)
     apps_group.command("show")(cli_inbound.show_app)
     root.add_typer(apps_group, name="app")
+    token_group.command("show")(cli_token.show_token)
     root.add_typer(token_group, name="token")
     root.add_typer(keys_group, name="api-key")
 
@@ -92,27 +92,50 @@ def _about(one: App) -> dict[str, object]:
 def set_token(
     app: Annotated[str, typer.Option(help="The app's public appId.")],
     verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Ask Meta about the token first.")] = True,
+    only_this: Annotated[
+        bool, typer.Option("--only-this", help="Not for the merchant's other apps that hold the same token.")
+    ] = False,
+    accept_other_user: Annotated[
+        bool,
+        typer.Option("--accept-other-user", help="Another Meta user's token may take the place of the one before."),
+    ] = False,
+    reason: Annotated[str | None, typer.Option(help="Goes into the audit trail.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Store the token that comes in on standard input, for one app."""
+    """Store the token that comes in on standard input, for an app and those that hold the same one now."""
     if verify:
         load(require=META_APP)
     token = _from_input()
     with store() as (settings, engine):
-        stored = commands.set_token(
-            engine,
+        given = commands.set_token(
+            wiring.make_service(settings, engine, kind="shell"),
             app,
             token,
             by=operator(),
             now=clock.now(),
-            policy=Policy.of(settings),
-            verify=wiring.make_graph(settings).debug_token if verify else None,
+            check=verify,
+            only_this=only_this,
+            accept_other_user=accept_other_user,
+            reason=reason,
         )
+    _say_given(given, as_json=as_json)
+
+
+def _say_given(given: commands.Given, *, as_json: bool) -> None:
+    stored = given.app
     if as_json:
-        show_json(_about(stored))
-    else:
-        ends = f"ends {stored.expires_at:%Y-%m-%d %H:%M} UTC" if stored.expires_at else "no end known"
-        say(f"token {stored.fingerprint} stored for app {stored.public_id} ({ends})")
+        updated = {"apps updated": given.apps_updated, "events released": given.events_released}
+        show_json(_about(stored) | updated | {"warnings": list(given.warnings)})
+        return
+    known = f"ends {stored.expires_at:%Y-%m-%d %H:%M} UTC" if stored.expires_at else "no end known"
+    ends = "never ends" if given.never_expires else known
+    say(f"token {stored.fingerprint} stored for app {stored.public_id} ({ends})")
+    if given.apps_updated > 1:
+        say(f"{given.apps_updated - 1} other app(s) of this merchant held the same token and hold the new one now")
+    if given.events_released:
+        say(f"{given.events_released} waiting event(s) go out now")
+    for warning in given.warnings:
+        complain(warning)
 
 
 def _from_input() -> Secret:

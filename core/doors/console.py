@@ -41,6 +41,7 @@ MENU: dict[str, tuple[Entry, ...]] = {
     ),
     "Act": (
         Entry("failed_events.py", "Failed events", ":material/outbox:", "failed-events"),
+        Entry("reconnect.py", "Reconnect", ":material/link:", "reconnect"),
         Entry("jobs.py", "Jobs", ":material/checklist:", "jobs"),
     ),
     "Sandbox": (Entry("sandbox.py", "Sandbox", ":material/hearing:", "sandbox", sandbox=True),),
@@ -55,6 +56,8 @@ _STYLE = """<style>
 [data-testid="stMetric"] { padding: .8rem 1rem .6rem }
 .st-key-rescue, .st-key-calm { border-left: 4px solid #2f9568; padding-left: 1rem; margin-bottom: .4rem }
 .st-key-rescue { border-color: #c0392b }
+[class*="st-key-incident-"] { border: 1px solid #c0392b; border-left-width: 4px; border-radius: .4rem;
+  background: rgba(192, 57, 43, .07); padding: .8rem 1rem; margin-bottom: .4rem }
 </style>"""
 
 
@@ -91,7 +94,7 @@ def engine() -> Engine:
 @st.cache_resource(show_spinner=False)
 def _engine(database_url: str) -> Engine:
     opened = database.open_engine(database_url)
-    migrate.prepare(opened)
+    migrate.prepare(opened, settings().encryption_keys)
     return opened
 
 

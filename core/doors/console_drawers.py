@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from core.desk import frames, queries
-from core.desk.explain import explain
+from core.desk.explain import explain, meaning
 from core.doors import console
 from core.errors import NotFound
 
@@ -60,9 +60,10 @@ def _attempt(seen: queries.EventDetail) -> None:
         st.text("It was never sent to Meta.")
         return
     code = "/".join(str(number) for number in (attempt.code, attempt.subcode) if number is not None)
+    means = meaning(attempt.code, attempt.subcode, attempt.words)
     lines = [
         f"Last sent   {console.both(attempt.at)}, events in it: {attempt.events}, {attempt.duration_ms} ms",
-        f"Answer      HTTP {attempt.status or '–'}, code {code or '–'}",
+        f"Answer      HTTP {attempt.status or '–'}, code {code or '–'}" + (f", {means}" if means else ""),
         f"Trace id    {attempt.trace_id or '–'}",
         f"Token       {attempt.fingerprint}",
         "",
@@ -72,3 +73,26 @@ def _attempt(seen: queries.EventDetail) -> None:
     if attempt.answer:
         with st.expander("Meta's answer", icon=":material/description:"):
             st.code(attempt.answer, language=None, wrap_lines=True)
+
+
+def refresh(row: queries.RefreshRow) -> None:
+    """One refresh: what it came to, whose move it is, and what Meta said."""
+    said = explain(row.outcome)
+    code = "/".join(str(number) for number in (row.code, row.subcode) if number is not None)
+    means = meaning(row.code, row.subcode, row.words)
+    with st.container(border=True):
+        st.subheader(f"{frames.said(row.outcome)}: {said.what}")
+        st.caption(f"{said.whose}: {said.do}.")
+        lines = [
+            f"Token       {row.fingerprint} → {row.new_fingerprint or 'kept'}",
+            f"Owner       {row.email or '–'}",
+            f"Asked by    {row.by}, {row.trigger.replace('_', ' ')}",
+            f"At          {console.both(row.started_at)}, {row.duration_ms:,} ms",
+            f"Ends        {console.both(row.expires_before)} → {console.both(row.expires_after)}",
+            f"Apps        {row.apps_updated:,} hold the new token",
+            f"Code        {code or '–'}" + (f", {means}" if means else ""),
+            f"Trace id    {row.trace_id or '–'}",
+            "",
+            f"Meta: {row.words or 'said nothing'}",
+        ]
+        st.code("\n".join(lines), language=None, wrap_lines=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import streamlit as st
 from sqlalchemy import Connection
@@ -19,28 +20,21 @@ _LIVE, _CALM = 1.0, 10.0
 def confirm(
     title: str,
     lines: Sequence[str],
-    order: Callable[[str], int | None],
+    order: Callable[[str], object],
     *,
     clears: str = "",
     done: str = "",
     possible: bool = True,
+    yes: str = "Yes, order it",
+    asks_why: bool = True,
+    plain: str = "",
 ) -> None:
     """Ask once more, with the exact count and a box for the reason; then order and close.
 
+    `lines` are ours and may be Markdown; `plain` is what others wrote.
+
     The order is given in the button's callback, so that it is given once however often the script runs.
     """
-
-    def give() -> None:
-        try:
-            job_id = order(st.session_state.get("reason", ""))
-        except CoreError as error:
-            st.session_state["notice"] = ("refused", str(error))
-        else:
-            words = done or f"Job {job_id} is ordered: its progress shows on the left"
-            st.session_state["notice"] = ("ordered", words)
-            if clears:
-                clear_rows(clears)
-        st.session_state["answered"] = True
 
     @st.dialog(title, icon=":material/help:", on_dismiss=_answered)
     def ask() -> None:
@@ -48,14 +42,29 @@ def confirm(
             st.rerun()
         for line in lines:
             st.write(line)
-        st.text_input("Reason", key="reason", placeholder="Stands in the audit trail", max_chars=200)
-        st.button(
-            "Yes, order it", type="primary", key="yes", on_click=give, disabled=not possible, icon=":material/check:"
-        )
+        if plain:
+            st.code(plain, language=None, wrap_lines=True)
+        if asks_why:
+            st.text_input("Reason", key="reason", placeholder="Stands in the audit trail", max_chars=200)
+        given: dict[str, Any] = {"on_click": _give, "args": (order, done, clears)}
+        st.button(yes, type="primary", key="yes", disabled=not possible, icon=":material/check:", **given)
 
     st.session_state.pop("answered", None)
     st.session_state["asking"] = True
     ask()
+
+
+def _give(order: Callable[[str], object], done: str, clears: str) -> None:
+    try:
+        job_id = order(st.session_state.get("reason", ""))
+    except CoreError as error:
+        st.session_state["notice"] = ("refused", str(error))
+    else:
+        words = done or f"Job {job_id} is ordered: its progress shows on the left"
+        st.session_state["notice"] = ("ordered", words)
+        if clears:
+            clear_rows(clears)
+    st.session_state["answered"] = True
 
 
 def _answered() -> None:
@@ -71,6 +80,9 @@ def notices() -> None:
         st.toast("This was not ordered: the reason stands at the top of the page", icon=":material/block:")
         st.error("This was not ordered:", icon=":material/block:")
         st.text(words)
+    for note in st.session_state.pop("notes", ()):
+        st.info("Good to know:", icon=":material/info:")
+        st.text(note)
 
 
 def live_jobs() -> None:

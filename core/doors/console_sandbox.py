@@ -1,4 +1,5 @@
-"""What the stand-in for Meta has heard, asked of it over HTTP: by its control paths below `/_sandbox/`."""
+"""What the stand-in for Meta has heard, and trouble ordered of it for practice: over HTTP, by its control paths below
+`/_sandbox/`."""
 
 from __future__ import annotations
 
@@ -16,12 +17,36 @@ import streamlit as st
 from core.clock import from_unix
 from core.doors import console
 from core.errors import SettingsError
-from core.settings import is_loopback
+from core.hosts import is_loopback
 
 SHOWN_EVENTS = 200
 # As many as the stand-in itself keeps.
 COUNTED_EVENTS = 100_000
 _TIMEOUT = 2.0
+
+# How a token dies → Meta's subcode; None: its time is over.
+DEATHS: dict[str, int | None] = {
+    "Its time is over (463)": None,
+    "The password was changed (460)": 460,
+    "The merchant removed our app (458)": 458,
+    "The merchant must pass a check at facebook.com (459)": 459,
+    "The session is no longer valid (467)": 467,
+    "The session is in doubt (452)": 452,
+    "No role on the page any more (492)": 492,
+}
+_PROOF = {"code": 100, "message": "Invalid appsecret_proof provided in the API argument"}
+_CALLER = {"code": 190, "message": "Invalid OAuth access token signature."}
+# Trouble for everybody → what the stand-in is to do, by kind of call.
+TROUBLES: dict[str, tuple[dict[str, Any], ...]] = {
+    "Meta is away": ({"path": "any", "kind": "html_502"},),
+    "Our app secret is wrong": (
+        {"path": "exchange", "kind": "error", "error": {"code": 1, "message": "Error validating client secret."}},
+        {"path": "debug", "kind": "error", "error": _CALLER},
+        {"path": "events", "kind": "error", "error": _PROOF},
+        {"path": "pixel", "kind": "error", "error": _PROOF},
+    ),
+    "Meta limits our app": ({"path": "any", "kind": "rate_4_403", "minutes": 1},),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +58,15 @@ class Heard:
     accepted: int
     duplicates: int
     events: dict[str, list[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """A token that the stand-in knows. `dead`: the subcode it died of; `ends_at`: None for never."""
+
+    fingerprint: str
+    dead: int | None
+    ends_at: datetime | None
 
 
 def here() -> bool:
@@ -50,6 +84,64 @@ def heard() -> Heard | None:
         return listener.ask()
     except (requests.RequestException, KeyError, TypeError, ValueError):
         return None
+
+
+def tokens() -> list[Played] | None:
+    """Every token that the stand-in knows; None when nobody answers as it would."""
+    try:
+        found = _ask("GET", "tokens")["tokens"]
+        return [
+            Played(one["fingerprint"], one["dead"], from_unix(one["expires_at"]) if one["expires_at"] else None)
+            for one in found
+        ]
+    except (requests.RequestException, KeyError, TypeError, ValueError):
+        return None
+
+
+def troubles() -> list[str]:
+    """What is ordered just now, as `kind on path`."""
+    try:
+        return [f"{one['kind']} on {one['path']} calls" for one in _ask("GET", "stats")["faults"]]
+    except (requests.RequestException, KeyError, TypeError, ValueError):
+        return []
+
+
+def let_die(fingerprint: str, death: str) -> bool:
+    """A token dies one of DEATHS; whether the stand-in did so."""
+    subcode = DEATHS[death]
+    path = f"tokens/{fingerprint}/{'expire' if subcode is None else 'kill'}"
+    return _order("POST", path, {} if subcode is None else {"subcode": subcode})
+
+
+def order(trouble: str) -> bool:
+    """One of TROUBLES, until `calm`."""
+    return all(_order("POST", "faults", fault) for fault in TROUBLES[trouble])
+
+
+def calm() -> bool:
+    """All trouble is over; dead tokens stay dead."""
+    return _order("DELETE", "faults")
+
+
+def _order(method: str, path: str, body: dict[str, Any] | None = None) -> bool:
+    try:
+        _ask(method, path, body)
+    except (requests.RequestException, ValueError):
+        return False
+    return True
+
+
+def _ask(method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """One control call, only ever to this machine."""
+    if not here():
+        raise ValueError("there is no sandbox")
+    with requests.Session() as session:
+        session.trust_env = False
+        url = f"{console.settings().graph_url.rstrip('/')}/_sandbox/{path}"
+        answer = session.request(method, url, json=body, timeout=_TIMEOUT)
+        answer.raise_for_status()
+        found: dict[str, Any] = answer.json()
+        return found
 
 
 class Listener:

@@ -22,7 +22,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core import logs
 from core.errors import SettingsError
-from core.settings import Settings, is_loopback
+from core.hosts import is_loopback
+from core.settings import Settings
 
 log = logging.getLogger("console")
 

@@ -22,10 +22,16 @@ _STATES = {
     "running": "#3f82dc",
     "done": "#2f9568",
     "cancelled": "#8a94a3",
+    "made": "#c0392b",
+    "sent": "#3f82dc",
+    "opened": "#7b6fc9",
+    "expired": "#e0662f",
     "alive": "#2f9568",
     "silent": "#c0392b",
     "stopped": "#8a94a3",
 }
+_REACHED = {"yes": "#2f9568", "no": "#c0392b", "not known": "#8a94a3"}
+_CHECKED = {"ok": "#2f9568", "failed": "#c0392b", "warning": "#d9a017", "not checked": "#8a94a3"}
 _ROW, _HEAD, _MOST = 30, 32, 620
 
 SORT_WORDS = {
@@ -145,15 +151,84 @@ def workers(rows: int, *, alt: str) -> dict[str, Any]:
     return _table(rows, alt, columns)
 
 
-def _table(rows: int, alt: str, columns: dict[str, Any]) -> dict[str, Any]:
-    height = min(_MOST, _HEAD + _ROW * max(1, rows) + 4)
+def cases(rows: int, *, alt: str) -> dict[str, Any]:
+    c = st.column_config
+    return _table(
+        rows,
+        alt,
+        {
+            "Owner": c.TextColumn(width=190),
+            "Shops": c.TextColumn(width=240),
+            "State": badges("State", _STATES),
+            "Waiting": c.NumberColumn(format="localized", width=70, help="Events that wait for this token"),
+            "First lost at": at("First lost at", help="From then on Meta does not take the first of them any more"),
+            "Next step": c.TextColumn(width=270),
+            "Sent": at("Sent", relative=True, width=120),
+            "Link ends": at("Link ends", relative=True),
+            "Remind": at("Remind", relative=True),
+            "Opened": at("Case opened"),
+            "Done": at("Done"),
+            "Took h": c.NumberColumn("Took, hours", format="%.1f", width=90, help="From the case's opening to its end"),
+            "Token": c.TextColumn(help="The token's fingerprint; the token itself is never shown"),
+        },
+    )
+
+
+def alerts(rows: int, *, alt: str) -> dict[str, Any]:
+    c = st.column_config
+    columns = {
+        "Alert": c.TextColumn(width=420),
+        "Why": c.TextColumn(width=110),
+        "What to do": c.TextColumn(width=400),
+        "Since": at("Since", relative=True),
+    }
+    return _table(rows, alt, columns)
+
+
+def channels(rows: int, *, alt: str) -> dict[str, Any]:
+    columns = {
+        "Failed": st.column_config.NumberColumn("Failed in a row", width=110),
+        "Next try": at("Next try"),
+        "Last sent": at("Last sent", relative=True),
+        "Error": st.column_config.TextColumn(width=420),
+    }
+    return _table(rows, alt, columns)
+
+
+def holders(rows: int, *, alt: str) -> dict[str, Any]:
+    reached = badges("Reached", _REACHED, help="Whether Meta lets this token use this pixel")
+    columns = {"Reached": reached, "Waiting": st.column_config.NumberColumn(format="localized", width=80)}
+    return _table(rows, alt, columns)
+
+
+def last_refreshes(rows: int, *, alt: str) -> dict[str, Any]:
+    colours = {said(word): charts.OUTCOMES[word][0] for word in OUTCOMES}
+    ends = at("Ends now", year=True)
+    return _table(rows, alt, {"At": at("At"), "Outcome": badges("Outcome", colours), "Ends now": ends})
+
+
+def checks(rows: int, *, alt: str) -> dict[str, Any]:
+    c = st.column_config
+    columns = {
+        "Check": c.TextColumn(width=150),
+        "Result": badges("Result", _CHECKED),
+        "What was found": c.TextColumn(width=420),
+        "What to do": c.TextColumn(width=420),
+    }
+    return _table(rows, alt, columns, most=1_200)
+
+
+def _table(rows: int, alt: str, columns: dict[str, Any], *, most: int = _MOST) -> dict[str, Any]:
+    height = min(most, _HEAD + _ROW * max(1, rows) + 4)
     return {"column_config": columns, "row_height": _ROW, "height": height, "alt": alt, "placeholder": ""}
 
 
-def at(label: str, *, relative: bool = False, year: bool = False, help: str | None = None) -> Any:
+def at(
+    label: str, *, relative: bool = False, year: bool = False, help: str | None = None, width: int | None = None
+) -> Any:
     """A column of moments on the reader's clock."""
     form = "distance" if relative else "D MMM YYYY, HH:mm" if year else "D MMM, HH:mm"
-    return st.column_config.DatetimeColumn(label, format=form, timezone=zone_name(), help=help)
+    return st.column_config.DatetimeColumn(label, format=form, timezone=zone_name(), help=help, width=width)
 
 
 def badges(label: str, colours: dict[str, str], *, help: str | None = None) -> Any:

@@ -1,4 +1,4 @@
-"""The endpoint: takes tracking calls and webhooks, answers after the commit. Knows neither Meta nor a page."""
+"""The endpoint: takes tracking calls and webhooks, answers after the commit. Its only pages are the merchant's."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from core.doors.endpoint_apps import Apps
 from core.doors.endpoint_health import Readiness, healthz
 from core.doors.endpoint_http import answer
 from core.doors.endpoint_pixel import pixel
+from core.doors.endpoint_reconnect import ReconnectDoor
 from core.doors.endpoint_refresh import Refresh
 from core.doors.endpoint_track import Track
 from core.doors.endpoint_webhooks import Webhooks
@@ -32,6 +33,7 @@ from core.errors import SettingsError
 from core.inbound.policy import networks
 from core.inbound.rates import Rates
 from core.inbound.shopify import ROUTES
+from core.services.reconnect import Reconnect
 from core.settings import Settings
 
 log = logging.getLogger("endpoint")
@@ -45,19 +47,25 @@ def create_app(
     settings: Settings,
     *,
     refresh_user: Callable[[str], int] | None = None,
+    reconnect: Reconnect | None = None,
     clock: Callable[[], datetime] = house_clock.now,
 ) -> Starlette:
-    """The ASGI app. `refresh_user(user_id)` returns how many tokens were refreshed and raises CoreError."""
+    """The ASGI app. `refresh_user(user_id)` returns how many tokens were refreshed and raises CoreError.
+
+    Without `reconnect` a merchant's link shows a page that says so.
+    """
     apps, intake = Apps(engine), Intake(engine, clock=clock)
     rates = Rates(app=settings.rate_app, address=settings.rate_address)
     track = Track(apps, intake, trusted=networks(settings.trusted_proxies), rates=rates, clock=clock)
     webhooks = Webhooks(apps, intake, secrets=settings.shopify_api_secret, clock=clock)
+    door = ReconnectDoor(reconnect)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         app.state.intake, app.state.apps_memory = intake, apps
         await intake.start()
         yield
+        door.close()
         await intake.stop()
 
     return Starlette(
@@ -66,6 +74,7 @@ def create_app(
             Route("/pixel.js", pixel),
             *(Route(f"/webhooks/{topic}", webhooks.of(topic), methods=["POST"]) for topic in ROUTES),
             Route("/api/refresh", _function(Refresh(engine, refresh_user, clock=clock)), methods=["POST"]),
+            *door.routes(),
             Route("/openapi.json", openapi),
             Route("/healthz", healthz),
             Route("/readyz", _function(Readiness(engine))),

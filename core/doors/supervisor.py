@@ -19,7 +19,7 @@ from core.doors.children import PATIENCE, Child, Supervisor
 from core.doors.cli_shell import complain, say
 from core.errors import SettingsError
 from core.settings import Settings
-from core.store import database, migrate
+from core.store import database, migrate, rekey
 from core.store.database import reading
 
 SANDBOX_DATABASE = Path("data/sandbox.db")
@@ -39,7 +39,9 @@ def sandbox_environment() -> dict[str, str]:
         "CAPI_GRAPH_URL": f"http://127.0.0.1:{port}",
         "CAPI_DIALOG_URL": f"http://127.0.0.1:{port}",
         "CAPI_SANDBOX_PORT": port,
+        "CAPI_PUBLIC_URL": "",
         "CAPI_ALLOW_ANY_GRAPH_URL": "false",
+        "CAPI_ENCRYPTION_KEYS": "",
     }
     return {**os.environ, **_SANDBOX_APP, **own}
 
@@ -52,6 +54,7 @@ def up(settings: Settings, *, sandbox: bool) -> int:
         _remove_scratch()
     engine = database.open_engine(settings.database_url, pool_size=2)
     migrate.migrate(engine)
+    rekey.use(engine, settings.encryption_keys)
     environment = sandbox_environment() if sandbox else dict(os.environ)
     supervisor = Supervisor(environment)
     with _signals(supervisor):
@@ -144,7 +147,7 @@ def _check_ports(settings: Settings, *, sandbox: bool) -> None:
 
 
 def _remove_scratch() -> None:
-    for ending in ("", "-wal", "-shm"):
+    for ending in ("", "-wal", "-shm", ".key"):
         Path(f"{SANDBOX_DATABASE}{ending}").unlink(missing_ok=True)
 
 

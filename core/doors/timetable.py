@@ -10,17 +10,15 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, Engine
 
 from core.inbound import visitors
-from core.services import checkup, watch
+from core.services import checkup, probing, schedule, watch
 from core.services.refresh import TokenRefreshService
-from core.store import aliases, outbox, wake, workers
+from core.store import aliases, cases, outbox, wake, workers
 from core.store import visitors as browsers
 from core.store.database import writing
 from core.store.wake import Work
 
 log = logging.getLogger("worker")
 
-# A day's checks, spread over its minutes, for 20,000 tokens.
-CHECKS_A_MINUTE = 20
 # Longer than any source repeats what it has reported.
 ALIASES_KEPT = timedelta(days=30)
 
@@ -55,11 +53,23 @@ def _expire(service: TokenRefreshService, now: datetime) -> None:
 
 
 def _scheduled(service: TokenRefreshService, now: datetime) -> list[tuple[Work, str]]:
-    return [(Work.REFRESH, found) for found in watch.due_refreshes(service.engine, now=now)]
+    return [(Work.REFRESH, found) for found in schedule.due_refreshes(service.engine, service.policy, now=now)]
 
 
 def _check(service: TokenRefreshService, now: datetime) -> None:
-    checkup.check_tokens(service.engine, service.graph, service.policy, now=now, limit=CHECKS_A_MINUTE)
+    checkup.check_tokens(service.engine, service.graph, service.policy, now=now)
+
+
+def _probe_incidents(service: TokenRefreshService, _: datetime) -> None:
+    probing.probe_incidents(service.engine, service.graph, service.policy, by=service.worker, clock=service.clock)
+
+
+def _probe_tokens(service: TokenRefreshService, now: datetime) -> None:
+    probing.probe_tokens(service.engine, service.graph, service.policy, now=now)
+
+
+def _regain(service: TokenRefreshService, now: datetime) -> None:
+    watch.hurry_regained(service.engine, now=now)
 
 
 def _upkeep(service: TokenRefreshService, now: datetime) -> None:
@@ -68,6 +78,13 @@ def _upkeep(service: TokenRefreshService, now: datetime) -> None:
         wake.forget_old(conn, before=now - timedelta(hours=1))
     _until_none(service.engine, lambda conn: browsers.forget_old(conn, now=now))
     _until_none(service.engine, lambda conn: aliases.forget_old(conn, before=now - ALIASES_KEPT))
+
+
+def _expire_links(service: TokenRefreshService, now: datetime) -> None:
+    with writing(service.engine) as conn:
+        over = cases.expire(conn, now=now)
+    if over:
+        log.warning("reconnect links are over and were not used", extra={"cases": over})
 
 
 def _until_none(engine: Engine, forget: Callable[[Connection], int]) -> None:
@@ -80,10 +97,14 @@ def _until_none(engine: Engine, forget: Callable[[Connection], int]) -> None:
 
 TASKS = (
     Task("release", timedelta(seconds=1), _release),
+    Task("incident probe", timedelta(seconds=1), _probe_incidents),
     Task("join", timedelta(seconds=1), _join),
     Task("notice", timedelta(seconds=4), _notice),
+    Task("token probe", timedelta(seconds=5), _probe_tokens),
     Task("expire", timedelta(seconds=10), _expire),
-    Task("scheduled refresh", timedelta(seconds=30), _scheduled),
+    Task("scheduled refresh", schedule.EVERY, _scheduled),
+    Task("reconnect links", timedelta(minutes=1), _expire_links),
+    Task("regained pixels", timedelta(minutes=1), _regain),
     Task("upkeep", timedelta(minutes=1), _upkeep),
     Task("token check", timedelta(minutes=1), _check),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import socket
@@ -11,9 +12,12 @@ from sqlalchemy import Engine
 from core import logs
 from core.meta.graph import Graph
 from core.services.policy import Policy
+from core.services.reconnect import Reconnect, base_url
 from core.services.refresh import TokenRefreshService
 from core.settings import Settings
 from core.store import database, migrate
+
+log = logging.getLogger("setup")
 
 
 def start_logs(settings: Settings) -> None:
@@ -22,9 +26,9 @@ def start_logs(settings: Settings) -> None:
 
 
 def open_store(settings: Settings, *, pool_size: int = 8) -> Engine:
-    """The database, migrated (embedded default) or checked; StoreError says what to do."""
+    """The database, migrated (embedded default) or checked, with its keys; StoreError, SettingsError say what to do."""
     engine = database.open_engine(settings.database_url, pool_size=pool_size)
-    migrate.prepare(engine)
+    migrate.prepare(engine, settings.encryption_keys)
     return engine
 
 
@@ -45,3 +49,11 @@ def process_name(kind: str) -> str:
 def make_service(settings: Settings, engine: Engine, *, kind: str) -> TokenRefreshService:
     policy = Policy.of(settings)
     return TokenRefreshService(engine, make_graph(settings), policy, worker=process_name(kind))
+
+
+def make_reconnect(settings: Settings, service: TokenRefreshService) -> Reconnect | None:
+    """The merchants' way back, where they can reach it."""
+    if base_url(settings) is None:
+        log.warning("reconnect links cannot be used: CAPI_PUBLIC_URL is not set")
+        return None
+    return Reconnect(service, settings)

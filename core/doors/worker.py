@@ -23,10 +23,10 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
 from core import __version__, clock
-from core.doors import wiring
+from core.doors import alerting, wiring
 from core.doors.engine import enqueue, forget_log, open_queue
 from core.doors.timetable import TASKS, Task
-from core.services import bulk, watch
+from core.services import bulk, schedule, watch
 from core.services.delivery import deliver
 from core.services.refresh import TokenRefreshService
 from core.settings import Settings
@@ -48,8 +48,10 @@ TURN = 10.0
 class Worker:
     """One worker process: threads around blocking calls, and the queue that says what is next."""
 
-    def __init__(self, engine: Engine, service: TokenRefreshService, *, threads: int) -> None:
-        self.engine, self.service, self.threads = engine, service, threads
+    def __init__(
+        self, engine: Engine, service: TokenRefreshService, *, threads: int, tasks: tuple[Task, ...] = TASKS
+    ) -> None:
+        self.engine, self.service, self.threads, self.tasks = engine, service, threads, tasks
         # Each kind of work has threads of its own: a slow Meta must not hold up the refresh of a broken token,
         # nor the sweep that finds one.
         self.pools = {
@@ -57,7 +59,7 @@ class Worker:
             Work.REFRESH: ThreadPoolExecutor(max(2, threads // 2), thread_name_prefix="refresh"),
             Work.RUN: ThreadPoolExecutor(2, thread_name_prefix="run"),
         }
-        self.house = ThreadPoolExecutor(len(TASKS) + 3, thread_name_prefix="house")
+        self.house = ThreadPoolExecutor(len(tasks) + 3, thread_name_prefix="house")
         self.stopping = asyncio.Event()
         self.nudge = asyncio.Event()
         self.started_at = clock.now()
@@ -87,7 +89,7 @@ class Worker:
         running = asyncio.create_task(
             queue.run(batch_size=10, max_concurrent_tasks=most, heartbeat_timeout=TAKEN_OVER_AFTER)
         )
-        tasks = [self._keep(task, queue) for task in TASKS]
+        tasks = [self._keep(task, queue) for task in self.tasks]
         loops = [self._sweep(queue), *tasks, self._beat(), self.stopping.wait()]
         beside = [asyncio.create_task(loop) for loop in loops]
         try:
@@ -146,6 +148,8 @@ class Worker:
         if known is None or known.needs_reconnect or known.next_refresh_at is None:
             return False
         if known.next_refresh_at > clock.now():
+            return False
+        if known.broken_since is None and not schedule.may_begin(self.engine, self.service.policy, now=clock.now()):
             return False
         trigger = "on_error" if known.broken_since else "scheduled"
         return self.service.refresh(fingerprint, trigger=trigger, by=self.service.worker).usable
@@ -216,11 +220,12 @@ def run(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT."""
     engine = wiring.open_store(settings, pool_size=settings.worker_threads + 4)
     service = wiring.make_service(settings, engine, kind="worker")
-    asyncio.run(_run(engine, service, settings.worker_threads))
+    tasks = (*TASKS, *alerting.tasks(settings))
+    asyncio.run(_run(engine, service, settings.worker_threads, tasks))
 
 
-async def _run(engine: Engine, service: TokenRefreshService, threads: int) -> None:
-    worker = Worker(engine, service, threads=threads)
+async def _run(engine: Engine, service: TokenRefreshService, threads: int, tasks: tuple[Task, ...]) -> None:
+    worker = Worker(engine, service, threads=threads, tasks=tasks)
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, worker.stop)
     await worker.run()

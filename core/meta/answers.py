@@ -9,19 +9,20 @@ from typing import Any
 
 from core.clock import from_unix
 from core.meta.failures import Failure, classify, numbers
+from core.meta.limits import UsedUp
 from core.secret import Secret
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A batch Meta took whole."""
+    """A batch Meta took whole; `used_up` is the limit that the next one would break."""
 
     events_received: int
     trace_id: str | None
     words: str
     status: int
     duration_ms: int
-    retry_after: float | None
+    used_up: UsedUp | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,14 @@ class Failure(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Scope(StrEnum):
+    """For whom Meta's limit counts: our app, the user behind the token, or the pixel's business."""
+
+    APP = "app"
+    TOKEN = "token"
+    PIXEL = "pixel"
+
+
 TOKEN_FAILURES: Final = frozenset({Failure.TOKEN_EXPIRED, Failure.TOKEN_DEAD, Failure.TOKEN_SOFT})
 
 
@@ -47,7 +55,10 @@ Match = int | range | _Any
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One line of the table; `probes` are lower-case pieces of the message, one of which must be there."""
+    """One line of the table; `probes` are lower-case pieces of the message, one of which must be there.
+
+    `scope` says who waits for a limit; `least` is the shortest wait in seconds, whatever the headers say.
+    """
 
     code: Match
     subcode: Match
@@ -55,6 +66,8 @@ class Rule:
     name: str
     probes: tuple[str, ...] = ()
     endpoint: str = ""
+    scope: Scope = Scope.PIXEL
+    least: float = 0.0
 
     def fits(self, code: int, subcode: int | None, message: str, endpoint: str) -> bool:
         return (
@@ -69,7 +82,7 @@ def _in(value: int | None, wanted: Match) -> bool:
     return value == wanted if isinstance(wanted, int) else value in wanted
 
 
-_F = Failure
+_F, _S = Failure, Scope
 _DEBUG, _EXCHANGE = "debug_token", "oauth/access_token"
 
 RULES: Final[tuple[Rule, ...]] = (
@@ -108,11 +121,11 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(10, ANY, _F.PERMISSION, "permission denied"),
     Rule(range(200, 300), ANY, _F.PERMISSION, "permission missing"),
     # Too much, too fast; calling on makes the wait longer.
-    Rule(4, ANY, _F.RATE_LIMITED, "app request limit"),
-    Rule(17, ANY, _F.RATE_LIMITED, "user request limit"),
-    Rule(32, ANY, _F.RATE_LIMITED, "page request limit"),
-    Rule(341, ANY, _F.RATE_LIMITED, "application limit"),
-    Rule(368, ANY, _F.RATE_LIMITED, "blocked for policy reasons"),
+    Rule(4, ANY, _F.RATE_LIMITED, "app request limit", scope=_S.APP),
+    Rule(17, ANY, _F.RATE_LIMITED, "user request limit", scope=_S.TOKEN),
+    Rule(32, ANY, _F.RATE_LIMITED, "page request limit", scope=_S.TOKEN),
+    Rule(341, ANY, _F.RATE_LIMITED, "application limit", scope=_S.APP),
+    Rule(368, ANY, _F.RATE_LIMITED, "blocked for policy reasons", scope=_S.TOKEN, least=3600),
     Rule(613, ANY, _F.RATE_LIMITED, "custom call limit"),
     Rule(range(80000, 80015), ANY, _F.RATE_LIMITED, "business use case limit"),
     # Meta's own trouble.
@@ -175,6 +188,12 @@ def classify(body: object, status: int, *, endpoint: str = "") -> Rule:
             if rule.fits(code, subcode, message, endpoint):
                 return rule
     return SAID_TRANSIENT if error.get("is_transient") in (True, 1, "1", "true") else _by_status(status)
+
+
+def scope_of(code: int | None) -> Scope:
+    """Who waits when Meta answers this code with a limit."""
+    limits = (rule for rule in RULES if rule.failure is Failure.RATE_LIMITED and _in(code, rule.code))
+    return next((rule.scope for rule in limits), Scope.PIXEL)
 
 
 def numbers(error: Mapping[str, object]) -> tuple[int | None, int | None]:

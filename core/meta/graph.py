@@ -13,11 +13,13 @@ from typing import Any, Final
 
 import orjson
 
-from core.errors import CoreError, SettingsError
+from core.errors import SettingsError
 from core.logs import redact
 from core.meta.answers import Exchanged, Pixel, Sent, TokenFacts, token_facts
+from core.meta.app_answer import AppAnswer, moment, upgrade
 from core.meta.failures import NOT_JSON, SHORT_ACK, UNREACHABLE, Failure, Rule, classify, numbers
-from core.meta.limits import retry_after
+from core.meta.limits import retry_after, used_up
+from core.meta.refusal import ANSWER, WORDS, GraphError
 from core.meta.wire import Answer, Wire
 from core.secret import Secret
 
@@ -29,45 +31,7 @@ log = logging.getLogger(__name__)
 # https://developers.facebook.com/docs/marketing-api/conversions-api/using-the-api
 MAX_EVENTS: Final = 1_000
 MAX_BYTES: Final = 800_000
-_WORDS, _ANSWER = 500, 16 * 1024
 _BLAME: Final = re.compile(r"\$\[['\"]?data['\"]?\]\[(\d+)\]")
-
-
-class GraphError(CoreError):
-    """Meta refused, or could not be reached.
-
-    `failure` is ours, `code`, `subcode`, `words` and `trace_id` are Meta's; `fingerprint` names the token it was about.
-    """
-
-    def __init__(
-        self,
-        failure: Failure,
-        words: str = "",
-        *,
-        name: str = "",
-        code: int | None = None,
-        subcode: int | None = None,
-        trace_id: str | None = None,
-        status: int | None = None,
-        retry_after: float | None = None,
-        answer: str = "",
-        ambiguous: bool = False,
-        blame: int | None = None,
-        fingerprint: str | None = None,
-    ) -> None:
-        self.fingerprint = fingerprint
-        self.failure, self.name, self.words = failure, name, redact(words)[:_WORDS]
-        self.code, self.subcode, self.trace_id, self.status = code, subcode, trace_id, status
-        self.retry_after, self.ambiguous, self.blame = retry_after, ambiguous, blame
-        self.answer = redact(answer)[:_ANSWER]
-        super().__init__(self._sentence())
-
-    def _sentence(self) -> str:
-        codes = [str(number) for number in (self.code, self.subcode) if number is not None]
-        notes = ["/".join(codes)] if codes else []
-        notes += [f"trace {self.trace_id}"] if self.trace_id else []
-        words = self.words or self.name or self.failure.value
-        return f"{words} ({', '.join(notes)})" if notes else words
 
 
 class Graph:
@@ -138,6 +102,19 @@ class Graph:
         )
         return self._exchanged(answer, self._object(answer, path, token))
 
+    def exchange_code(self, code: Secret, *, redirect_uri: str) -> Exchanged:
+        """A short-lived token for the code that the login dialog gave; `redirect_uri` exactly as the dialog had it.
+
+        https://developers.facebook.com/docs/facebook-login/guides/advanced/manual-flow
+        """
+        app_id, app_secret = self._credentials()
+        path = "oauth/access_token"
+        said = {"client_id": app_id, "redirect_uri": redirect_uri}
+        answer = self._wire.call(
+            "GET", path, params=said | {"client_secret": app_secret.reveal(), "code": code.reveal()}
+        )
+        return self._exchanged(answer, self._object(answer, path, code))
+
     def debug_token(self, token: Secret) -> TokenFacts:
         """What Meta knows of a token of our app.
 
@@ -157,7 +134,25 @@ class Graph:
             raise self._error(NOT_JSON, "The answer says nothing about the token", answer, token)
         error = data.get("error")
         words = error.get("message") if isinstance(error, Mapping) else ""
-        return token_facts(data, self._clean(str(words or ""), token)[:_WORDS])
+        return token_facts(data, self._clean(str(words or ""), token)[:WORDS])
+
+    def about_app(self) -> AppAnswer:
+        """Whether Meta takes our own app id and secret, asked of the app's own token, and what time it is there.
+
+        Never a GraphError: the answer holds it. SettingsError while id or secret are missing.
+        """
+        app_id, app_secret = self._credentials()
+        own = Secret(f"{app_id}|{app_secret.reveal()}")
+        answer = self._wire.call(
+            "GET", "debug_token", params={"input_token": own.reveal(), "access_token": own.reveal()}
+        )
+        refusal = self._refusal(answer, "debug_token", own)
+        return AppAnswer(refusal, moment(answer.headers), upgrade(answer.headers), answer.duration_ms)
+
+    def check_app(self) -> None:
+        """The cheapest question whether Meta knows our app id and secret; GraphError when it does not."""
+        if refusal := self.about_app().refusal:
+            raise refusal
 
     def probe_pixel(self, pixel_id: str, token: Secret, *, ours: bool = False) -> Pixel:
         """The cheapest question whether a token reaches a pixel."""
@@ -220,8 +215,8 @@ class Graph:
             subcode=subcode,
             trace_id=_trace(body, answer),
             status=answer.status,
-            retry_after=retry_after(answer.headers, refused=True),
-            answer=self._clean(answer.raw[: 4 * _ANSWER].decode("utf-8", "replace"), token),
+            retry_after=retry_after(answer.headers, refused=True, least=rule.least),
+            answer=self._clean(answer.raw[: 4 * ANSWER].decode("utf-8", "replace"), token),
             ambiguous=answer.ambiguous or unread,
             blame=int(found[1]) if found else None,
             fingerprint=token.fingerprint,
@@ -232,12 +227,12 @@ class Graph:
         if received != sent or isinstance(received, bool):
             words = f"Meta acknowledged {received if isinstance(received, int) else 'none'} of {sent} events"
             raise self._error(SHORT_ACK, words, answer, token)
-        if upgraded := answer.headers.get("X-Ad-Api-Version-Warning"):
-            log.warning("Meta answered with another API version", extra={"warning": redact(upgraded)[:_WORDS]})
+        if upgraded := upgrade(answer.headers):
+            log.warning("Meta answered with another API version", extra={"warning": upgraded})
         messages = body.get("messages")
         words = "; ".join(str(message) for message in messages) if isinstance(messages, list) else ""
-        wait = retry_after(answer.headers, refused=False)
-        return Sent(sent, _trace(body, answer), redact(words), answer.status or 200, answer.duration_ms, wait)
+        limit = used_up(answer.headers)
+        return Sent(sent, _trace(body, answer), redact(words), answer.status or 200, answer.duration_ms, limit)
 
     def _exchanged(self, answer: Answer, body: Mapping[str, Any]) -> Exchanged:
         fresh = body.get("access_token")

@@ -1,20 +1,32 @@
 """How long Meta asks us to wait, read from its usage headers.
 
 https://developers.facebook.com/docs/graph-api/overview/rate-limiting : the business use case header
-counts minutes, the ad account header seconds; `Retry-After` is not documented but obeyed when present.
+counts minutes, the ad account header seconds, the app header names no time at all; `Retry-After` is not documented
+but obeyed when present.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
+
+from core.meta.failures import Scope
 
 LONGEST: Final = 86_400.0
 
 
-def retry_after(headers: Mapping[str, str], *, refused: bool) -> float | None:
-    """Seconds to stay away, at most a day, or None.
+@dataclass(frozen=True, slots=True)
+class UsedUp:
+    """A limit that the next call would break; `seconds` until it is worth trying, where Meta names a time."""
+
+    scope: Scope
+    seconds: float | None
+
+
+def retry_after(headers: Mapping[str, str], *, refused: bool, least: float = 0.0) -> float | None:
+    """Seconds to stay away, at least `least` and at most a day, or None.
 
     The ad account header always carries the time to its next reset, so on an answer that was not
     refused it counts only when the account is used up.
@@ -25,8 +37,22 @@ def retry_after(headers: Mapping[str, str], *, refused: bool) -> float | None:
         _number(headers.get("Retry-After")),
     ):
         if seconds:
-            return min(seconds, LONGEST)
-    return None
+            return min(max(seconds, least), LONGEST)
+    return least or None
+
+
+def used_up(headers: Mapping[str, str]) -> UsedUp | None:
+    """What an answer that Meta gave willingly says about the next: our app's limit before the pixel's."""
+    if any((_number(value) or 0.0) >= 100 for value in _shares(headers.get("X-App-Usage"))):
+        return UsedUp(Scope.APP, retry_after(headers, refused=False))
+    seconds = retry_after(headers, refused=False)
+    return UsedUp(Scope.PIXEL, seconds) if seconds else None
+
+
+def _shares(header: str | None) -> list[Any]:
+    """Percentages: {"call_count": 28, "total_time": 25, "total_cputime": 25}."""
+    usage = _read(header)
+    return list(usage.values()) if isinstance(usage, dict) else []
 
 
 def _business(header: str | None) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from email.utils import format_datetime
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -12,9 +13,10 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from core.sandbox import graph
+from core.clock import from_unix
+from core.sandbox import dialog, graph
 from core.sandbox.control import control_routes
 from core.sandbox.faults import AFTER, Fault, take
 from core.sandbox.refusals import Refusal, invalid, trace_id
@@ -27,9 +29,21 @@ _PAGE: Final = "<!DOCTYPE html><html><body><h1>Sorry, something went wrong.</h1>
 class Sandbox(Starlette):
     """Starlette that can also drop a connection: uvicorn's transport is kept at hand for that fault."""
 
+    def __init__(self, stand_in: State, routes: list[BaseRoute]) -> None:
+        super().__init__(routes=routes)
+        self.stand_in = stand_in
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["sandbox.transport"] = getattr(getattr(send, "__self__", None), "transport", None)
-        await super().__call__(scope, receive, send)
+
+        async def dated(message: Message) -> None:
+            # uvicorn's own Date is the real time: here it is the time that the stand-in plays.
+            if message["type"] == "http.response.start":
+                moment = format_datetime(from_unix(self.stand_in.now()), usegmt=True)
+                message = {**message, "headers": [*message["headers"], (b"date", moment.encode())]}
+            await send(message)
+
+        await super().__call__(scope, receive, dated)
 
 
 class Meta:
@@ -74,11 +88,12 @@ class Meta:
     async def exchange(self, request: Request) -> Response:
         given = dict(request.query_params)
         fingerprint = self.state.fingerprint(given.get("fb_exchange_token"))
-        faults = await self._faults("exchange", None, fingerprint)
+        kind, work = ("code", dialog.redeem) if "code" in given else ("exchange", graph.exchange)
+        faults = await self._faults(kind, None, fingerprint)
         answer = _spoil_before(faults)
         if answer is None:
-            answer = await _spoil_after(request, faults, _reply(graph.exchange(self.state, given)), 0)
-        self._note("exchange", answer, fingerprint=fingerprint)
+            answer = await _spoil_after(request, faults, _reply(work(self.state, given)), 0)
+        self._note(kind, answer, fingerprint=fingerprint)
         return answer
 
     async def debug(self, request: Request) -> Response:
@@ -126,12 +141,13 @@ class Meta:
 
 def create_app(state: State) -> Starlette:
     """The whole stand-in as an ASGI application."""
-    return Sandbox(routes=[*control_routes(state), *Meta(state).routes()])
+    return Sandbox(state, [*control_routes(state), *dialog.routes(state), *Meta(state).routes()])
 
 
 def run(host: str, port: int, state: State) -> None:
     """Serve until SIGTERM or Ctrl-C."""
-    uvicorn.run(create_app(state), host=host, port=port, log_level="warning", access_log=False, lifespan="off")
+    quiet: dict[str, Any] = {"log_level": "warning", "access_log": False, "date_header": False}
+    uvicorn.run(create_app(state), host=host, port=port, lifespan="off", **quiet)
 
 
 async def _given(request: Request) -> dict[str, Any]:
@@ -175,12 +191,18 @@ def _spoil_before(faults: list[Fault]) -> Response | None:
             return _no(refusal)
         if fault.kind in ("html_502", "html_200"):
             return Response(_PAGE, 502 if fault.kind == "html_502" else 200, media_type="text/html")
+        if fault.kind == "raw":
+            return Response(str(fault.error.get("body", "")), int(fault.error.get("status", 200)), fault.headers)
     return None
 
 
 async def _spoil_after(request: Request, faults: list[Fault], answer: Response, size: int) -> Response:
-    kind = next((fault.kind for fault in faults if fault.kind in AFTER), None)
-    if kind is None or answer.status_code != 200:
+    spoiling = next((fault for fault in faults if fault.kind in AFTER), None)
+    if spoiling is None or answer.status_code != 200:
+        return answer
+    kind = spoiling.kind
+    if kind == "usage":
+        answer.headers.update(spoiling.headers)
         return answer
     if kind == "reset_after_accept":
         transport = request.scope.get("sandbox.transport")

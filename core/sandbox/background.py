@@ -19,7 +19,12 @@ def running(state: State | None = None, *, host: str = "127.0.0.1", port: int = 
     """Serves `state` while the block runs and gives the client; port 0 takes a free one."""
     listener = socket.create_server((host, port))
     config = uvicorn.Config(
-        create_app(state or State()), log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=1
+        create_app(state or State()),
+        log_level="warning",
+        access_log=False,
+        date_header=False,
+        lifespan="off",
+        timeout_graceful_shutdown=1,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True, name="sandbox")

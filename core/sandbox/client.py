@@ -29,6 +29,7 @@ class Sandbox:
         token: str | None = None,
         app_id: str | None = None,
         user: str = "1001",
+        name: str | None = None,
         type: str = "USER",
         expires_in: float | None = None,
         expires_at: datetime | None = None,
@@ -38,15 +39,17 @@ class Sandbox:
         pixels: Sequence[str] | None = None,
         mode: str | None = None,
     ) -> Secret:
-        """A token Meta would honour: 60 days unless told otherwise, for all pixels unless some are named.
+        """A token Meta would honour: 60 days unless told otherwise, for all pixels unless some are named. `name` is
+        what the login dialog calls its user.
 
-        `expires_in` in seconds, negative for one that is over already; `mode` is no_expires_in, same_token
-        or same_expiry: how an exchange of it turns out.
+        `expires_in` in seconds, negative for one that is over already; `mode` is one of
+        `core.sandbox.state.MODES`: how an exchange of it turns out.
         """
         order: dict[str, Any] = {
             "token": token,
             "app_id": app_id,
             "meta_user_id": user,
+            "name": name,
             "type": type,
             "long_lived": long_lived,
             "scopes": list(scopes) if scopes is not None else None,
@@ -73,6 +76,10 @@ class Sandbox:
         """The token dies of 190 with this subcode."""
         self._post(f"tokens/{_name(token)}/kill", {"subcode": subcode})
 
+    def revive(self, token: Secret | str) -> None:
+        """A killed token works again, as when its owner has passed a check at facebook.com."""
+        self._post(f"tokens/{_name(token)}/revive")
+
     def fault(
         self,
         path: str,
@@ -84,12 +91,29 @@ class Sandbox:
         token: Secret | str | None = None,
         **more: Any,
     ) -> None:
-        """Order trouble on a path (events, exchange, debug, pixel, any); kinds are in `core.sandbox.faults`.
+        """Order trouble on a path (events, exchange, code, debug, pixel, any); kinds are in `core.sandbox.faults`.
 
-        `more` is `seconds` (latency), `minutes` (rate limits) or `error` (code, subcode, message, status).
+        `more` is `seconds` (latency), `minutes` (rate limits), `error` (code, subcode, message, status; of `raw`:
+        status, body) or `headers` (with any refusal, `raw` and `usage`).
         """
         order = {"kind": kind, "path": path, "count": count, "rate": rate, "pixel": pixel} | more
         self._post("faults", order | ({"token": _name(token)} if token is not None else {}))
+
+    def login(
+        self,
+        *,
+        user: str | None = None,
+        scopes: Sequence[str] | None = None,
+        pixels: Sequence[str] | None = None,
+        at_once: bool = True,
+        error: str | None = None,
+    ) -> None:
+        """Who logs in at the dialog from now on, what they grant, and which pixels they may use (else what the page
+        is told, and all). `at_once`: nobody has to press a button; `error`: the dialog ends with it, such as
+        access_denied."""
+        order: dict[str, Any] = {"user": user, "at_once": at_once, "error": error}
+        order |= {"scopes": list(scopes) if scopes is not None else None}
+        self._post("login", order | {"pixels": list(pixels) if pixels is not None else None})
 
     def clear_faults(self) -> None:
         self._call("DELETE", "faults")
@@ -100,7 +124,7 @@ class Sandbox:
         return found
 
     def calls(self, kind: str) -> list[dict[str, Any]]:
-        """The calls of a kind (events, exchange, debug, pixel) with fingerprint, status and code."""
+        """The calls of a kind (events, exchange, code, debug, pixel) with fingerprint, status and code."""
         found: list[dict[str, Any]] = self._get("calls", kind=kind)["calls"]
         return found
 

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from core.sandbox.faults import Fault
-from core.sandbox.state import MODES, State, Token
+from core.sandbox.state import MODES, Login, State, Token
 
 Handler = Callable[[Request], Awaitable[dict[str, Any]]]
 
@@ -25,6 +25,8 @@ def control_routes(state: State) -> list[BaseRoute]:
         ("GET", "tokens", control.tokens),
         ("POST", "tokens/{name:path}/expire", control.expire),
         ("POST", "tokens/{name:path}/kill", control.kill),
+        ("POST", "tokens/{name:path}/revive", control.revive),
+        ("POST", "login", control.login),
         ("POST", "clock", control.clock),
         ("POST", "faults", control.fault),
         ("DELETE", "faults", control.mend),
@@ -41,7 +43,10 @@ class Control:
         self.state = state
 
     async def create(self, request: Request) -> dict[str, Any]:
-        token = self.state.add_token(**_token_fields(await _body(request), self.state.now()))
+        order = await _body(request)
+        token = self.state.add_token(**_token_fields(order, self.state.now()))
+        if order.get("name"):
+            self.state.names[token.meta_user_id] = str(order["name"])
         return token.shown() | {"token": token.value}
 
     async def tokens(self, _request: Request) -> dict[str, Any]:
@@ -56,6 +61,24 @@ class Control:
         token = self._named(request)
         token.dead = int((await _body(request)).get("subcode", 460))
         return token.shown()
+
+    async def revive(self, request: Request) -> dict[str, Any]:
+        token = self._named(request)
+        token.dead = None
+        return token.shown()
+
+    async def login(self, request: Request) -> dict[str, Any]:
+        """How the next logins at the dialog go; an empty order: as the person at the page wants."""
+        order = await _body(request)
+        scopes, pixels = order.get("scopes"), order.get("pixels")
+        self.state.login = Login(
+            user=order.get("user"),
+            scopes=None if scopes is None else tuple(scopes),
+            pixels=None if pixels is None else frozenset(map(str, pixels)),
+            at_once=bool(order.get("at_once")),
+            error=order.get("error"),
+        )
+        return {"user": self.state.login.user, "at_once": self.state.login.at_once}
 
     async def clock(self, request: Request) -> dict[str, Any]:
         order = await _body(request)
@@ -118,7 +141,7 @@ class Control:
 def _token_fields(order: dict[str, Any], now: float) -> dict[str, Any]:
     """The token to make. Its end: `expires_at` (Unix, 0 never) or `expires_in` (seconds), else in 60 days."""
     if order.get("mode") not in MODES:
-        raise ValueError("mode is one of no_expires_in, same_token, same_expiry")
+        raise ValueError(f"mode is one of {', '.join(filter(None, MODES))}")
     names = ("app_id", "meta_user_id", "type", "long_lived", "mode", "issued_at")
     fields = {name: order[name] for name in names if order.get(name) is not None}
     expires_in = order.get("expires_in", 60 * 86_400)

@@ -22,13 +22,14 @@ from sqlalchemy import Engine
 
 from core import clock, logs, settings
 from core.errors import CoreError, Refused
+from core.hosts import is_loopback
 from core.sandbox.client import Sandbox
 from core.sandbox.demo_cast import DIES_AT_META, OWNERS, PASSES_ITS_END, SENDS_NONSENSE
 from core.sandbox.demo_day import price
 from core.sandbox.demo_past import FIRST_END, seed
 from core.sandbox.shop import Shop
 from core.services.policy import Policy
-from core.settings import Settings, is_loopback
+from core.settings import Settings
 from core.store import apps, database, migrate
 from core.store.apps import App
 from core.store.database import reading, writing
@@ -219,7 +220,7 @@ def _open(given: Settings) -> Demo:
     if not is_loopback(host) or not given.shopify_api_secret:
         raise Refused("the demo only plays in front of the sandbox: run `capi-console up --sandbox`")
     engine = database.open_engine(given.database_url, pool_size=2)
-    migrate.prepare(engine)
+    migrate.prepare(engine, given.encryption_keys)
     return Demo(engine, given, chance=random.Random(2026))
 
 

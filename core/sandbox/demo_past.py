@@ -79,6 +79,7 @@ def _a_token(sandbox: Sandbox, owner: Owner, number: int, now: datetime) -> Secr
         ends = now + 45 * DAY
     return sandbox.create_token(
         user=str(10_000_001 + number),
+        name=f"{owner.shops[0][0]}, {owner.email}",
         app_id=_FOREIGN_APP if owner.at_meta == "foreign" else None,
         type="SYSTEM_USER" if owner.health is Health.NEVER else "USER",
         never=owner.health is Health.NEVER,
@@ -131,7 +132,7 @@ def _learn(
     conn: Connection, owner: Owner, token: Secret, ends: datetime | None, meta_app_id: str | None, checked_at: datetime
 ) -> None:
     if owner.at_meta == "foreign":
-        tokens.checked(conn, token.fingerprint, now=checked_at)
+        tokens.learn_foreign(conn, token.fingerprint, now=checked_at)
         return
     facts = TokenFacts(
         is_valid=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from core.sandbox.refusals import Refusal
@@ -24,15 +24,21 @@ KINDS: Final = (
     "truncated",
     "short_ack",
     "error",
+    "raw",
+    "usage",
 )
-PATHS: Final = ("events", "exchange", "debug", "pixel", "any")
+PATHS: Final = ("events", "exchange", "code", "debug", "pixel", "any")
 # These let the request be carried out and spoil only its answer.
-AFTER: Final = ("reset_after_accept", "truncated", "short_ack")
+AFTER: Final = ("reset_after_accept", "truncated", "short_ack", "usage")
 
 
 @dataclass(slots=True)
 class Fault:
-    """`count` None means until taken away; `rate` is the share of matching requests it hits."""
+    """`count` None means until taken away; `rate` is the share of matching requests it hits.
+
+    `headers` go with the answer: with a refusal, with `raw` (whose `error` holds `status` and `body`), or with an
+    answer that is left as it was (`usage`).
+    """
 
     path: str
     kind: str
@@ -43,6 +49,7 @@ class Fault:
     seconds: float = 1.0
     minutes: int = 1
     error: dict[str, Any] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> Fault:
@@ -72,10 +79,9 @@ class Fault:
 
     def refusal(self) -> Refusal | None:
         """The error this kind answers with; None for the kinds that do something else."""
-        if self.kind == "error":
-            return _asked_for(self.error)
         make = _REFUSALS.get(self.kind)
-        return make(self.minutes) if make else None
+        refusal = _asked_for(self.error) if self.kind == "error" else make(self.minutes) if make else None
+        return replace(refusal, headers=refusal.headers | self.headers) if refusal else None
 
 
 def take(faults: list[Fault], path: str, pixel: str | None, fingerprint: str | None) -> list[Fault]:

@@ -75,10 +75,9 @@ def exchange(state: State, given: Mapping[str, str]) -> dict[str, Any] | Refusal
     """fb_exchange_token: a new string for a token that still works; the old one lives to its own end."""
     if given.get("grant_type") != "fb_exchange_token":
         return invalid(f"Invalid grant_type: {given.get('grant_type')}")
-    if given.get("client_id") != state.app_id:
-        return BAD_APP
-    if not given.get("client_secret") or Secret(given["client_secret"]) != state.app_secret:
-        return BAD_SECRET
+    refusal = refuse_client(state, given)
+    if refusal:
+        return refusal
     token = state.tokens.get(given.get("fb_exchange_token", ""))
     if token is None:
         return UNKNOWN_TOKEN
@@ -87,14 +86,26 @@ def exchange(state: State, given: Mapping[str, str]) -> dict[str, Any] | Refusal
     return state.trouble(token) or _exchanged(state, token, sixty_days="set_token_expires_in_60_days" in given)
 
 
+def refuse_client(state: State, given: Mapping[str, str]) -> Refusal | None:
+    """Whoever asks for a token must know our app's id and secret."""
+    if given.get("client_id") != state.app_id:
+        return BAD_APP
+    known = given.get("client_secret") and Secret(given["client_secret"]) == state.app_secret
+    return None if known else BAD_SECRET
+
+
 def _exchanged(state: State, token: Token, *, sixty_days: bool) -> dict[str, Any]:
     never = token.type == "SYSTEM_USER" and not sixty_days and not token.expires_at
     expires_at = 0.0 if never else state.now() + SIXTY_DAYS
     if token.mode in ("same_token", "same_expiry"):
         expires_at = token.expires_at
+    elif token.mode == "shorter_expiry":
+        expires_at = (state.now() + token.expires_at) / 2
     fresh = token
     if token.mode != "same_token":
-        kept: dict[str, Any] = {"meta_user_id": token.meta_user_id, "type": token.type, "scopes": token.scopes}
+        scopes = token.scopes[:-1] if token.mode == "fewer_scopes" else token.scopes
+        user = f"9{token.meta_user_id}" if token.mode == "other_user" else token.meta_user_id
+        kept: dict[str, Any] = {"meta_user_id": user, "type": token.type, "scopes": scopes}
         kept |= {"pixels": token.pixels, "mode": token.mode}
         fresh = state.add_token(None, app_id=token.app_id, expires_at=expires_at, **kept)
     answer: dict[str, Any] = {"access_token": fresh.value, "token_type": "bearer"}
@@ -110,6 +121,9 @@ def debug(state: State, input_token: str, caller: str) -> dict[str, Any] | Refus
     is_app = app_id == state.app_id and bool(secret) and Secret(secret) == state.app_secret
     if not is_app and (asking is None or asking.app_id != state.app_id or state.trouble(asking)):
         return BAD_APP_TOKEN
+    if is_app and input_token == caller:
+        own = {"app_id": app_id, "type": "APP", "application": "Sandbox", "is_valid": True, "scopes": []}
+        return {"data": own}
     token = state.tokens.get(input_token)
     if token is None:
         error = {"code": 190, "message": UNKNOWN_TOKEN.message}

@@ -19,7 +19,16 @@ from core.secret import Secret
 
 SIXTY_DAYS: Final = 5_184_000
 SCOPES: Final = ("ads_management", "ads_read", "business_management")
-MODES: Final = (None, "no_expires_in", "same_token", "same_expiry")
+# How an exchange turns out; None: as Meta's documentation has it.
+MODES: Final = (
+    None,
+    "no_expires_in",
+    "same_token",
+    "same_expiry",
+    "shorter_expiry",
+    "fewer_scopes",
+    "other_user",
+)
 KEPT_EVENTS: Final = 100_000
 KEPT_CALLS: Final = 20_000
 KEPT_TOKENS: Final = 50_000
@@ -57,6 +66,29 @@ class Token:
         }
 
 
+@dataclass(slots=True)
+class Grant:
+    """What a login gave: a code for it works once, for ten minutes and for one redirect_uri."""
+
+    redirect_uri: str
+    meta_user_id: str
+    scopes: tuple[str, ...]
+    pixels: frozenset[str] | None
+    ends_at: float
+    used: bool = False
+
+
+@dataclass(slots=True)
+class Login:
+    """Who logs in at the dialog, and how it goes; `at_once`: without showing the page. `error` is the dialog's own."""
+
+    user: str | None = None
+    scopes: tuple[str, ...] | None = None
+    pixels: frozenset[str] | None = None
+    at_once: bool = False
+    error: str | None = None
+
+
 class State:
     """The stand-in's memory. One event loop writes it; other threads may read."""
 
@@ -86,6 +118,9 @@ class State:
         self.calls: dict[str, deque[dict[str, Any]]] = {}
         self.counts: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
+        self.login = Login()
+        self.names: dict[str, str] = {}
+        self.grants: dict[str, Grant] = {}
 
     def now(self) -> float:
         return time.time() + self.offset
@@ -141,6 +176,21 @@ class State:
     def note_call(self, kind: str, **fields: Any) -> None:
         self.counts[kind] += 1
         self.calls.setdefault(kind, deque(maxlen=KEPT_CALLS)).append({"at": self.now()} | fields)
+
+    def grant(self, code: str, grant: Grant) -> None:
+        if len(self.grants) >= KEPT_CALLS:
+            self.grants.pop(next(iter(self.grants)))
+        self.grants[code] = grant
+
+    def called(self, user: str) -> str:
+        """A Meta user as the dialog shows them."""
+        return f"{self.names[user]} (user {user})" if user in self.names else f"user {user}"
+
+    def users(self) -> list[str]:
+        """Meta users who may log in, those whose token is over first."""
+        over = [token.meta_user_id for token in reversed(self.tokens.values()) if self.trouble(token)]
+        alive = (token.meta_user_id for token in self.tokens.values())
+        return list(dict.fromkeys([*over, *alive]))
 
 
 def new_value() -> str:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row
 
 from core.clock import now as real_now
 from core.errors import Conflict, CoreError
-from core.services import privacy
+from core.services import incidents, privacy
 from core.services.refresh import TokenRefreshService
 from core.store import jobs, outbox, pixels
 from core.store.database import insist, reading, writing
@@ -54,6 +54,8 @@ def run(service: TokenRefreshService, job_id: int, *, threads: int, stop: Callab
 def _refresh(service: TokenRefreshService, job: Row, fingerprint: str) -> bool:
     if _was_stopped(service, job):
         raise Conflict()
+    if job.total > 1 and _is_paused(service):
+        return False
     try:
         done = service.refresh(fingerprint, trigger="bulk" if job.total > 1 else "manual", by=job.by)
         outcome, words = ("ok" if done.usable else "failed"), f"{done.outcome}: {done.words}"
@@ -62,6 +64,12 @@ def _refresh(service: TokenRefreshService, job: Row, fingerprint: str) -> bool:
     with writing(service.engine) as conn:
         jobs.record(conn, job.id, fingerprint, outcome, words, by=service.worker, now=real_now())
     return True
+
+
+def _is_paused(service: TokenRefreshService) -> bool:
+    """Whether an incident is open: the job waits for its end and no row of it fails for that."""
+    with reading(service.engine) as conn:
+        return incidents.gate(conn, now=service.clock()) is not None
 
 
 def _was_stopped(service: TokenRefreshService, job: Row) -> bool:

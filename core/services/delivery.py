@@ -9,32 +9,43 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, Row
 
 from core.clock import now as real_now
 from core.errors import Conflict, NotFound
 from core.meta.failures import Failure
 from core.meta.graph import MAX_BYTES, MAX_EVENTS, Graph
-from core.services import sending
+from core.services import incidents, sending
+from core.services.batches import Batch, Probe
 from core.services.policy import Policy
-from core.services.sending import Batch
+from core.services.refusals import LOOK_AGAIN
 from core.store import apps, outbox, pixels, tokens
 from core.store.apps import App
 from core.store.database import writing
 from core.store.pixels import Lease
+from core.store.sealing import Unreadable
 from core.store.wake import Work, wake
 
 log = logging.getLogger("delivery")
 
+# Why an app has no token to send with → the failure its events are parked with.
+_NO_TOKEN = {None: "no_token", Unreadable.DAMAGED: str(Failure.TOKEN_DEAD), Unreadable.LOCKED: "locked_token"}
+LOCKED_PAUSE = timedelta(minutes=1)
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One pixel's lease, and what is done with the events it gives out: sent, or parked for this failure."""
+    """One pixel's lease, and what is done with the events it gives out: sent, or parked for this failure.
+
+    `waits`: they wait for their token's limit, and nothing is sent.
+    """
 
     batch: Batch
     park_as: str | None = None
+    waits: bool = False
 
 
 def deliver(
@@ -46,25 +57,26 @@ def deliver(
     by: str,
     clock: Callable[[], datetime] = real_now,
     stop: Callable[[], bool] = lambda: False,
+    probe: Probe | None = None,
 ) -> list[str]:
     """Send everything due for this pixel; the fingerprints of tokens that Meta refused on the way.
 
-    Ends early when another worker holds the pixel, when Meta asks to wait, or when `stop` says so.
+    Ends early when another worker holds the pixel, when Meta asks to wait, while an incident is open, or when `stop`
+    says so. With a `probe` one request is sent in spite of an incident, and its answer is put there.
     """
     refused: list[str] = []
-    with writing(engine) as conn:
-        lease = pixels.take(conn, pixel_id, by=by, now=clock())
+    lease = _take(engine, pixel_id, by, probe, clock())
     if lease is None:
         return refused
     try:
-        while not stop():
+        while not stop() and (probe is None or probe.answer is None):
             with writing(engine) as conn:
-                claim = _claim(conn, lease, policy, clock())
+                claim = _claim(conn, lease, policy, probe, clock())
             if claim is None:
                 break
-            if claim.park_as is None:
+            if claim.park_as is None and not claim.waits:
                 sending.send(engine, graph, claim.batch, clock=clock)
-            elif claim.batch.token is not None and claim.park_as != Failure.PERMISSION:
+            elif claim.batch.token is not None and claim.park_as not in (None, Failure.PERMISSION):
                 refused.append(claim.batch.token.fingerprint)
     except sending.Stopped as stopped:
         refused += [stopped.fingerprint] if stopped.fingerprint else []
@@ -76,11 +88,19 @@ def deliver(
     return list(dict.fromkeys(refused))
 
 
-def _claim(conn: Connection, lease: Lease, policy: Policy, now: datetime) -> Claim | None:
+def _take(engine: Engine, pixel_id: str, by: str, probe: Probe | None, now: datetime) -> Lease | None:
+    """The pixel's lease; None while it must wait, or everybody must."""
+    with writing(engine) as conn:
+        if probe is None and incidents.shut(conn, now=now):
+            return None
+        return pixels.take(conn, pixel_id, by=by, now=now)
+
+
+def _claim(conn: Connection, lease: Lease, policy: Policy, probe: Probe | None, now: datetime) -> Claim | None:
     """The next batch of this pixel: events of apps that share one token. Events that cannot go are parked here."""
     pixels.renew(conn, lease, now=now)
     first = outbox.first_due(conn, lease.pixel_id, now=now)
-    if first is None:
+    if first is None or (probe is None and incidents.shut(conn, now=now)):
         return None
     try:
         app = apps.get(conn, first)
@@ -88,11 +108,15 @@ def _claim(conn: Connection, lease: Lease, policy: Policy, now: datetime) -> Cla
         return _bury_orphans(conn, lease, first, now)
     group = [app.id, *_companions(conn, app, lease.pixel_id)]
     events = outbox.take(conn, lease.pixel_id, group, now=now, count=MAX_EVENTS, size=MAX_BYTES)
-    ours = _is_ours(conn, app, policy)
-    batch = Batch(lease, app.token, app.test_event_code, ours, tuple(events))
+    ours, foreign = _made_by(conn, app, policy)
+    batch = Batch(lease, app.token, app.test_event_code, ours, tuple(events), foreign, probe)
     failure = _why_not(conn, app, policy, now)
     if failure is not None:
-        _park(conn, batch, failure)
+        _park(conn, batch, failure, app, now)
+    elif limit := _limit(conn, app, now):
+        until = min(limit.wait_until, now + LOOK_AGAIN)
+        outbox.postpone(conn, batch.ids, until=until, failure=limit.wait_failure)
+        return Claim(batch, waits=True)
     elif until := _barred_until(conn, batch, group, now):
         failure = str(Failure.PERMISSION)
         ids = [event.id for event in events]
@@ -113,14 +137,14 @@ def _companions(conn: Connection, app: App, pixel_id: str) -> list[str]:
     return [
         other.id
         for other in apps.of_pixel(conn, pixel_id)
-        if other.id != app.id and other.token == app.token and other.test_event_code == app.test_event_code
+        if other.id != app.id and other.fingerprint == app.fingerprint and other.test_event_code == app.test_event_code
     ]
 
 
 def _why_not(conn: Connection, app: App, policy: Policy, now: datetime) -> str | None:
     """Why nothing may be sent for this app now, as the failure its events are parked with."""
     if app.token is None:
-        return "no_token"
+        return _NO_TOKEN[app.unreadable]
     fingerprint = app.token.fingerprint
     known = tokens.get(conn, fingerprint)
     if known is not None and known.broken_since is not None:
@@ -138,17 +162,28 @@ def _why_not(conn: Connection, app: App, policy: Policy, now: datetime) -> str |
     return failure
 
 
-def _is_ours(conn: Connection, app: App, policy: Policy) -> bool:
-    """Whether our Meta app made this token: only then an appsecret_proof may go with it."""
+def _limit(conn: Connection, app: App, now: datetime) -> Row[Any] | None:
+    """The token's row while Meta limits the calls of its user."""
     known = tokens.get(conn, app.token.fingerprint) if app.token else None
-    return known is not None and known.meta_app_id is not None and known.meta_app_id == policy.app_id
+    return known if known is not None and known.wait_until is not None and known.wait_until > now else None
 
 
-def _park(conn: Connection, batch: Batch, failure: str) -> None:
-    fingerprint = batch.token.fingerprint if batch.token else outbox.NO_TOKEN
-    outbox.move(conn, "park", [event.id for event in batch.events], parked_by=fingerprint, failure=failure)
+def _made_by(conn: Connection, app: App, policy: Policy) -> tuple[bool, bool]:
+    """Whether our Meta app made this token (only then an appsecret_proof may go with it), and whether another did."""
+    known = tokens.get(conn, app.token.fingerprint) if app.token else None
+    if known is None or known.foreign_app or known.meta_app_id is None:
+        return False, known is not None and known.foreign_app
+    ours = known.meta_app_id == policy.app_id
+    return ours, not ours
+
+
+def _park(conn: Connection, batch: Batch, failure: str, app: App, now: datetime) -> None:
+    # Only a key or another process can help a locked token: that is looked for once a minute.
+    later = {"next_attempt_at": now + LOCKED_PAUSE} if app.unreadable is Unreadable.LOCKED else {}
+    waits_for = app.fingerprint or outbox.NO_TOKEN
+    outbox.move(conn, "park", batch.ids, parked_by=waits_for, failure=failure, **later)
     if batch.token is not None:
-        wake(conn, Work.REFRESH, [fingerprint])
+        wake(conn, Work.REFRESH, [batch.token.fingerprint])
 
 
 def _bury_orphans(conn: Connection, lease: Lease, app_id: str, now: datetime) -> Claim:

@@ -2,81 +2,25 @@
 
 An expired long-lived token cannot be exchanged, only one that is still valid can
 (https://developers.facebook.com/documentation/facebook-login/guides/access-tokens/get-long-lived);
-so the exchange is one rung, and success means that the end has moved.
+so the exchange is one rung, and success means that the end has moved. Each rung answers, or lets the next one try:
+a token that was mended a moment ago, one of another Meta app, a sibling's newer token, what /debug_token says, and
+last the exchange, whose token is looked at before it may replace one that works. Four calls at most.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from enum import StrEnum
 
 from core.errors import SettingsError
 from core.meta.answers import TokenFacts
 from core.meta.failures import Failure
 from core.meta.graph import Graph, GraphError
 from core.secret import Secret
-from core.services.policy import SAME_END, Policy
+from core.services.outcome import PASSING, TOKEN_FAILURES, USABLE, Outcome, Result, Standing
+from core.services.policy import SAME_END, SOFT_A_DAY, Policy
 
-TOKEN_FAILURES = frozenset({Failure.TOKEN_EXPIRED, Failure.TOKEN_DEAD, Failure.TOKEN_SOFT})
-PASSING = frozenset({Failure.TRANSIENT, Failure.RATE_LIMITED})
-
-
-class Outcome(StrEnum):
-    """What a refresh came to."""
-
-    EXTENDED = "extended"
-    NEW_TOKEN_SAME_EXPIRY = "new_token_same_expiry"
-    NOT_EXTENDED = "not_extended"
-    ADOPTED = "adopted"
-    RECONNECTED = "reconnected"
-    STILL_VALID = "still_valid"
-    NEEDS_RECONNECT = "needs_reconnect"
-    REFUSED = "refused"
-    UNREACHABLE = "unreachable"
-
-
-# After these the stored token can be used.
-USABLE = frozenset(
-    {
-        Outcome.EXTENDED,
-        Outcome.NEW_TOKEN_SAME_EXPIRY,
-        Outcome.NOT_EXTENDED,
-        Outcome.ADOPTED,
-        Outcome.RECONNECTED,
-        Outcome.STILL_VALID,
-    }
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """A token before its refresh. `siblings`: newer tokens of the same user's other apps with their end, best first."""
-
-    token: Secret
-    expires_at: datetime | None
-    broken: Failure | None
-    just_mended: bool
-    meta_app_id: str | None
-    kind: str | None
-    siblings: Sequence[tuple[Secret, datetime]] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What the climb came to: `token` is the new one, where there is a new one; `facts` are /debug_token's about
-    the token that is to be used from now on."""
-
-    outcome: Outcome
-    token: Secret | None = None
-    expires_at: datetime | None = None
-    facts: TokenFacts | None = None
-    failure: Failure | None = None
-    words: str = ""
-    code: int | None = None
-    subcode: int | None = None
-    trace_id: str | None = None
+__all__ = ["PASSING", "TOKEN_FAILURES", "USABLE", "Outcome", "Result", "Standing", "climb"]
 
 
 def climb(graph: Graph, standing: Standing, policy: Policy, *, now: datetime) -> Result:
@@ -91,33 +35,73 @@ def climb(graph: Graph, standing: Standing, policy: Policy, *, now: datetime) ->
 
 def _climb(graph: Graph, standing: Standing, policy: Policy, now: datetime) -> Result:
     if standing.just_mended:
-        failure = standing.broken or Failure.TOKEN_EXPIRED
-        return Result(Outcome.NEEDS_RECONNECT, failure=failure, words="mended a moment ago and refused again")
-    facts = _look(graph, standing.token) if standing.broken else None
+        return _again(standing)
+    if standing.foreign:
+        return _of_another_app(graph, standing)
+    try:
+        # The kind decides how a token is exchanged: it is asked for once.
+        facts = _look(graph, standing.token) if standing.broken or standing.kind is None else None
+    except GraphError as error:
+        if error.failure is not Failure.PERMISSION:
+            raise
+        return _of_another_app(graph, standing)
     return (
         _adopt(graph, standing, facts)
         or _without_exchange(standing, facts, policy, now)
-        or _exchange(graph, standing, facts, now)
+        or _exchange(graph, standing, facts, policy, now)
     )
 
 
+def _again(standing: Standing) -> Result:
+    """Refused again moments after it was mended: only its owner can help; but a mismatched session may pass."""
+    failure = standing.broken or Failure.TOKEN_EXPIRED
+    if failure is Failure.TOKEN_SOFT and standing.soft_tries < SOFT_A_DAY:
+        return Result(Outcome.REFUSED, failure=failure, words="valid according to Meta, and refused again: waits")
+    return Result(Outcome.NEEDS_RECONNECT, failure=failure, words="mended a moment ago and refused again")
+
+
+def _of_another_app(graph: Graph, standing: Standing) -> Result:
+    """Meta tells us nothing of it and exchanges nothing; a look at its pixel shows whether it works.
+
+    Tokens made in Events Manager are such: another app made them, and most never end.
+    """
+    words = "made by another Meta app: it cannot be exchanged here"
+    if standing.broken is None:
+        return Result(Outcome.STILL_VALID, expires_at=standing.expires_at, words=f"valid, but {words}")
+    lost = Result(Outcome.NEEDS_RECONNECT, failure=standing.broken, words=words)
+    if standing.pixel_id is None or (standing.broken is Failure.TOKEN_DEAD and not standing.past_end):
+        return lost
+    try:
+        graph.probe_pixel(standing.pixel_id, standing.token)
+    except GraphError as error:
+        if error.failure in PASSING or error.failure in TOKEN_FAILURES:
+            return replace(_refusal(error, standing), foreign=True)
+    return Result(Outcome.STILL_VALID, words=f"it works, and is {words}", forget_end=standing.past_end)
+
+
 def _look(graph: Graph, token: Secret) -> TokenFacts | None:
-    """/debug_token, or None where it will not speak of this token (it belongs to another Meta app)."""
+    """/debug_token, or None where its answer says nothing. GraphError PERMISSION: it belongs to another Meta app."""
     try:
         return graph.debug_token(token)
     except GraphError as error:
-        if error.failure in PASSING or error.failure is Failure.APP_CONFIG:
-            raise
-        return None
+        if error.failure in (Failure.UNKNOWN, Failure.INVALID_EVENT):
+            return None
+        raise
 
 
 def _adopt(graph: Graph, standing: Standing, facts: TokenFacts | None) -> Result | None:
     """A newer token of the same Meta user in a sibling app saves a broken one; a healthy one stays its own."""
     for token, expires_at in standing.siblings if standing.broken else ():
-        theirs = _look(graph, token)
+        try:
+            theirs = _look(graph, token)
+        except GraphError as error:
+            if error.failure in PASSING or error.failure is Failure.APP_CONFIG:
+                raise
+            continue
         if theirs is None or not theirs.is_valid:
             continue
-        if facts is None or facts.meta_user_id is None or facts.meta_user_id == theirs.meta_user_id:
+        owner = (facts.meta_user_id if facts else None) or standing.meta_user_id
+        if owner in (None, theirs.meta_user_id):
             return Result(Outcome.ADOPTED, token, theirs.expires_at or expires_at, theirs)
     return None
 
@@ -125,33 +109,65 @@ def _adopt(graph: Graph, standing: Standing, facts: TokenFacts | None) -> Result
 def _without_exchange(standing: Standing, facts: TokenFacts | None, policy: Policy, now: datetime) -> Result | None:
     issuer = facts.meta_app_id if facts else standing.meta_app_id
     if facts is not None and not facts.is_valid:
-        dead = facts.failure is not None and facts.failure is not Failure.TOKEN_EXPIRED
-        return _lost(facts) if dead or issuer not in (None, policy.app_id) else None
+        return _is_over(standing, facts, issuer in (None, policy.app_id))
     if issuer not in (None, policy.app_id):
         words = "valid, but made by another Meta app: it cannot be exchanged here"
         return Result(Outcome.STILL_VALID, expires_at=standing.expires_at, facts=facts, words=words)
     if facts is not None and facts.never_expires:  # an exchange would give it an end
         return Result(Outcome.STILL_VALID, facts=facts, words="valid according to Meta, and without an end")
-    if facts is None or policy.near_end(standing.expires_at, now) or policy.near_end(facts.expires_at, now):
+    ends = facts.expires_at if facts else None
+    # A healthy token is here because its time has come, or because a person wants a new one.
+    wanted = not standing.broken or facts is None
+    near = wanted or policy.near_end(standing.expires_at, now) or policy.near_end(ends, now)
+    if near and standing.may_exchange:
         return None
-    return Result(Outcome.STILL_VALID, expires_at=facts.expires_at, facts=facts, words="valid according to Meta")
+    if facts is None:
+        return Result(Outcome.REFUSED, words="exchanged often enough today, and the end did not move")
+    why = ", and exchanged often enough today" if near else ""
+    return Result(Outcome.STILL_VALID, expires_at=ends, facts=facts, words=f"valid according to Meta{why}")
 
 
-def _lost(facts: TokenFacts) -> Result:
-    return Result(
-        Outcome.NEEDS_RECONNECT, failure=facts.failure, words=facts.words, code=facts.code, subcode=facts.subcode
-    )
+def _is_over(standing: Standing, facts: TokenFacts, ours: bool) -> Result | None:
+    """Meta calls it invalid. One that has merely ended is tried once: nothing is lost by it. A dead one is not."""
+    if facts.failure is Failure.TOKEN_SOFT:
+        return _again(replace(standing, broken=Failure.TOKEN_SOFT))
+    dead = facts.failure not in (None, Failure.TOKEN_EXPIRED) or standing.broken is Failure.TOKEN_DEAD
+    if not dead and ours:
+        return None
+    said = {"code": facts.code, "subcode": facts.subcode, "words": facts.words}
+    return Result(Outcome.NEEDS_RECONNECT, failure=facts.failure or standing.broken, **said)  # type: ignore[arg-type]
 
 
-def _exchange(graph: Graph, standing: Standing, facts: TokenFacts | None, now: datetime) -> Result:
+def _exchange(graph: Graph, standing: Standing, facts: TokenFacts | None, policy: Policy, now: datetime) -> Result:
     kind = facts.kind if facts else standing.kind
-    answer = graph.exchange(standing.token, system_user=kind == "SYSTEM_USER")
+    try:
+        answer = graph.exchange(standing.token, system_user=kind == "SYSTEM_USER")
+    except GraphError as error:
+        if facts is None or not facts.is_valid or error.failure in (Failure.TOKEN_EXPIRED, Failure.TOKEN_DEAD):
+            raise
+        return _works_all_the_same(error, standing, facts)
+    # Meta's own word on the new token; `expires_in` may be missing, and counts from our clock.
+    fresh = _quietly(graph, answer.token)
     before = facts.expires_at if facts and facts.expires_at else standing.expires_at
-    # `expires_in` may be missing: then /debug_token tells whether there is an end, and when.
-    fresh = None if answer.expires_in else _quietly(graph, answer.token)
-    after = now + timedelta(seconds=answer.expires_in) if answer.expires_in else fresh.expires_at if fresh else None
+    after = now + timedelta(seconds=answer.expires_in) if answer.expires_in else None
+    after = fresh.expires_at if fresh and fresh.expires_at else after
     never = fresh is not None and fresh.never_expires
-    return replace(_judge(standing.token, answer.token, before, after, never), trace_id=answer.trace_id, facts=fresh)
+    unfit = fresh and answer.token != standing.token and _unfit(standing, facts, fresh, policy)
+    if unfit:
+        found = _not_taken(standing, facts, before, unfit)
+    else:
+        found = _judge(standing.token, answer.token, before, after, never)
+        taken = found.token is not None or answer.token == standing.token
+        found = replace(found, facts=fresh if taken else facts)
+    return replace(found, trace_id=answer.trace_id)
+
+
+def _works_all_the_same(error: GraphError, standing: Standing, facts: TokenFacts) -> Result:
+    """The exchange was refused, or Meta went away: the token itself is valid, and what waits for it may go."""
+    refused = _refusal(error, replace(standing, broken=None))
+    words = f"valid according to Meta; the exchange came to nothing: {refused.words}"
+    outcome = Outcome.STILL_VALID if standing.broken else refused.outcome
+    return replace(refused, outcome=outcome, expires_at=facts.expires_at, facts=facts, words=words)
 
 
 def _quietly(graph: Graph, token: Secret) -> TokenFacts | None:
@@ -160,6 +176,27 @@ def _quietly(graph: Graph, token: Secret) -> TokenFacts | None:
         return graph.debug_token(token)
     except GraphError:
         return None
+
+
+def _unfit(standing: Standing, facts: TokenFacts | None, fresh: TokenFacts, policy: Policy) -> str:
+    """Why the new token may not replace the one before, in words; empty when it may."""
+    owner = (facts.meta_user_id if facts else None) or standing.meta_user_id
+    missing = set(facts.scopes if facts else standing.scopes) - set(fresh.scopes)
+    if not fresh.is_valid:
+        return f"Meta gave a token that it calls invalid: {fresh.words}"
+    if policy.app_id is not None and fresh.meta_app_id not in (None, policy.app_id):
+        return "Meta gave a token of another Meta app"
+    if owner is not None and fresh.meta_user_id not in (None, owner):
+        return "Meta gave a token of another Meta user"
+    works = facts.is_valid if facts else standing.broken is None
+    return f"Meta gave a token with fewer permissions: {', '.join(sorted(missing))}" if missing and works else ""
+
+
+def _not_taken(standing: Standing, facts: TokenFacts | None, before: datetime | None, words: str) -> Result:
+    works = facts.is_valid if facts else standing.broken is None
+    outcome = Outcome.NOT_EXTENDED if works else Outcome.NEEDS_RECONNECT
+    failure = None if works else standing.broken
+    return Result(outcome, expires_at=before, facts=facts, failure=failure, words=f"{words}; the one before stays")
 
 
 def _judge(old: Secret, new: Secret, before: datetime | None, after: datetime | None, never: bool) -> Result:
@@ -176,10 +213,11 @@ def _judge(old: Secret, new: Secret, before: datetime | None, after: datetime | 
 def _refusal(error: GraphError, standing: Standing) -> Result:
     if error.failure in PASSING:
         outcome = Outcome.UNREACHABLE
-    elif error.failure in TOKEN_FAILURES or (standing.broken and error.failure is not Failure.APP_CONFIG):
-        outcome = Outcome.NEEDS_RECONNECT
-    else:
+    elif error.failure in (Failure.APP_CONFIG, Failure.TOKEN_SOFT):
         outcome = Outcome.REFUSED
+    else:
+        gone = error.failure in TOKEN_FAILURES or standing.broken
+        outcome = Outcome.NEEDS_RECONNECT if gone else Outcome.REFUSED
     return Result(
         outcome,
         failure=error.failure,
@@ -187,4 +225,5 @@ def _refusal(error: GraphError, standing: Standing) -> Result:
         code=error.code,
         subcode=error.subcode,
         trace_id=error.trace_id,
+        retry_after=error.retry_after,
     )

@@ -13,20 +13,28 @@ DAY = timedelta(days=1)
 ON_ERROR_PAUSE = timedelta(minutes=10)
 # Two ends closer than this are the same end: Meta counts from the moment of the answer.
 SAME_END = timedelta(hours=1)
+# An exchange that moved no end is asked for this often in a day, whoever asks without a person behind it.
+EXCHANGES_A_DAY = 2
+# "Session does not match" though Meta calls the token valid: this often in a day, then its owner is asked.
+SOFT_A_DAY = 6
+_MINUTE, _HOUR = timedelta(minutes=1), timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """`window`: refreshed from this long before the end; `soon`: the alarm; `app_id`: our own Meta app."""
+    """`window`: refreshed from this long before the end; `soon`: the alarm; `app_id`: our own Meta app;
+    `refreshes_a_minute`: scheduled refreshes that all workers together may begin in one minute."""
 
     window: timedelta = timedelta(days=30)
     soon: timedelta = timedelta(days=7)
     app_id: str | None = None
+    refreshes_a_minute: int = 60
 
     @classmethod
     def of(cls, settings: Settings) -> Policy:
         days = settings.refresh_window_days, settings.expiring_soon_days
-        return cls(timedelta(days=days[0]), timedelta(days=days[1]), settings.facebook_app_id)
+        spans = timedelta(days=days[0]), timedelta(days=days[1])
+        return cls(*spans, settings.facebook_app_id, settings.refreshes_a_minute)
 
     def near_end(self, expires_at: datetime | None, now: datetime) -> bool:
         return expires_at is not None and expires_at < now + self.window
@@ -34,19 +42,28 @@ class Policy:
     def first_refresh(self, fingerprint: str, expires_at: datetime | None, now: datetime) -> datetime | None:
         """When a token just seen is refreshed by itself; None while its end is not known.
 
-        Tokens already inside the window are spread over a day by their fingerprint, so that a start or a
-        clock that jumped does not refresh everything at once; the last week does not wait.
+        Every token has its own moment within the day from which it is due, by its fingerprint: neither tokens
+        with one end nor a start nor a clock that jumped refreshes everything at once. The last week does not wait.
         """
         if expires_at is None:
             return None
+        jitter = DAY * spread(fingerprint)
         if expires_at > now + self.window:
-            return expires_at - self.window
-        return now if expires_at <= now + self.soon else now + DAY * spread(fingerprint)
+            return expires_at - self.window + jitter
+        return now if expires_at <= now + self.soon else now + jitter
+
+    def next_day(self, expires_at: datetime | None, now: datetime) -> datetime:
+        """When to ask again after Meta answered and the end did not move: tomorrow, twice a day in the last days."""
+        return now + (DAY / EXCHANGES_A_DAY if expires_at and expires_at <= now + self.soon else DAY)
 
     def after_failure(self, failures: int, expires_at: datetime | None, now: datetime) -> datetime:
-        """When to try again after a refresh that came to nothing: a minute, doubling, at most a day."""
-        wait = min(timedelta(minutes=1) * 2 ** min(failures, 11), DAY)
-        return now + (min(wait, timedelta(hours=1)) if expires_at and expires_at <= now + DAY else wait)
+        """When to try again after Meta could not be asked: a minute, doubling, up to six hours; one on the last day."""
+        wait = min(_MINUTE * 2 ** min(failures, 10), 6 * _HOUR)
+        return now + (min(wait, _HOUR) if expires_at and expires_at <= now + DAY else wait)
+
+    def after_soft(self, tries: int, now: datetime) -> datetime:
+        """When a token is looked at again that Meta calls valid and yet refuses: ten minutes, doubling."""
+        return now + ON_ERROR_PAUSE * 2 ** min(tries, SOFT_A_DAY)
 
 
 def spread(fingerprint: str) -> float:

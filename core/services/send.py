@@ -15,6 +15,7 @@ from sqlalchemy import select
 from core.clock import from_unix
 from core.errors import BadInput
 from core.meta import events as meta_events
+from core.services import incidents, probing
 from core.services.delivery import deliver
 from core.services.refresh import TokenRefreshService
 from core.store import acceptance, apps
@@ -59,7 +60,10 @@ def send_with_refresh(
 
 
 def _walk(service: TokenRefreshService, pixel_id: str, new: list[NewEvent], by: str) -> list[Sent]:
+    """Until every event has its answer, or an incident or the time says that the rest goes later."""
     give_up = time.monotonic() + PATIENCE.total_seconds()
+    if _is_shut(service):  # no worker may be running: then whoever sends sees whether it is over
+        probing.probe_incidents(service.engine, service.graph, service.policy, by=service.worker, clock=service.clock)
     while True:
         for _ in range(2):  # once, and once more with the mended token
             broken = deliver(
@@ -69,9 +73,16 @@ def _walk(service: TokenRefreshService, pixel_id: str, new: list[NewEvent], by: 
             if not any(mended):
                 break
         outcomes = _outcomes(service, new)
-        if all(one.state != "due" or one.failure for one in outcomes) or time.monotonic() > give_up:
+        if all(one.state != "due" or one.failure for one in outcomes) or _is_shut(service):
+            return outcomes
+        if time.monotonic() > give_up:
             return outcomes
         time.sleep(0.05)
+
+
+def _is_shut(service: TokenRefreshService) -> bool:
+    with reading(service.engine) as conn:
+        return incidents.shut(conn, now=service.clock())
 
 
 def _new_event(app: App, event: dict[str, Any], service: TokenRefreshService) -> NewEvent:

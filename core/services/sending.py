@@ -1,46 +1,23 @@
-"""One batch to Meta, and what its answer means for the events in it. A table says what each failure leads to."""
+"""One batch to Meta, and what its answer means for the events in it; of refusals `refusals` knows more."""
 
 from __future__ import annotations
 
 import logging
-import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from collections.abc import Callable
+from datetime import datetime
 
 from sqlalchemy import Connection, Engine
 
-from core.errors import CoreError
-from core.meta.failures import Failure
+from core.errors import CoreError, SettingsError
+from core.meta.failures import Failure, Scope
 from core.meta.graph import Graph, GraphError, Sent
-from core.secret import Secret
-from core.store import history, outbox, pixels, tokens
+from core.services import incidents
+from core.services.batches import Batch
+from core.services.refusals import RESTS, refused
+from core.store import history, outbox, pixels, reach
 from core.store.database import writing
-from core.store.outbox import Payload
-from core.store.pixels import Lease
-from core.store.wake import Work, wake
 
 log = logging.getLogger("delivery")
-
-# An answer nobody knows is tried this often before the event is dead.
-UNKNOWN_TRIES = 3
-# "Session does not match" may pass by itself; this often in a row it does not.
-SOFT_TRIES = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Events of one pixel that go with one token; `ours`: our Meta app made the token."""
-
-    lease: Lease
-    token: Secret | None
-    test_event_code: str | None
-    ours: bool
-    events: tuple[Payload, ...]
-
-    @property
-    def ids(self) -> list[int]:
-        return [event.id for event in self.events]
 
 
 class Stopped(CoreError):
@@ -49,32 +26,6 @@ class Stopped(CoreError):
     def __init__(self, fingerprint: str | None = None) -> None:
         super().__init__()
         self.fingerprint = fingerprint
-
-
-@dataclass(frozen=True, slots=True)
-class Rest:
-    """How long a pixel waits after a failure: `first`, doubled by each refusal in a row, at most `cap`."""
-
-    first: timedelta
-    cap: timedelta
-
-    def until(self, now: datetime, failures: int, asked: float | None) -> datetime:
-        if asked is not None:
-            return now + timedelta(seconds=min(asked, 86_400))
-        longest = min(self.first * 2 ** min(failures, 20), self.cap)
-        # Full jitter: pixels that failed together do not come back together.
-        return now + self.first + (longest - self.first) * random.random()
-
-
-_SECOND, _MINUTE, _HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
-RESTS: dict[Failure, Rest] = {
-    Failure.TRANSIENT: Rest(_SECOND, 15 * _MINUTE),
-    Failure.UNKNOWN: Rest(_MINUTE, _HOUR),
-    Failure.TOKEN_SOFT: Rest(20 * _SECOND, 5 * _MINUTE),
-    Failure.RATE_LIMITED: Rest(_MINUTE, _HOUR),
-    Failure.APP_CONFIG: Rest(_MINUTE, 15 * _MINUTE),
-    Failure.PERMISSION: Rest(_HOUR, _HOUR),
-}
 
 
 def send(engine: Engine, graph: Graph, batch: Batch, *, clock: Callable[[], datetime]) -> None:
@@ -86,156 +37,98 @@ def send(engine: Engine, graph: Graph, batch: Batch, *, clock: Callable[[], date
         try:
             answer = _post(graph, part)
         except GraphError as error:
+            sure = error.failure is Failure.APP_CONFIG and _refuses_our_app(graph)
+            scope = _scope(part, error, sure=sure)
             with writing(engine) as conn:
-                again = _refused(conn, part, error, started=started, now=clock())
-            if again is None:
-                raise Stopped(_broken(part, error)) from None
-            todo += again
+                verdict = refused(conn, part, error, scope, started=started, now=clock())
+            _tell(engine, part, error, scope, clock())
+            if verdict.again is None:
+                raise Stopped(verdict.broken) from None
+            todo += verdict.again
         else:
-            with writing(engine) as conn:
-                _delivered(conn, part, answer, clock())
+            _taken(engine, part, answer, clock())
 
 
 def _post(graph: Graph, part: Batch) -> Sent:
     assert part.token is not None
     if any(event.after_refresh for event in part.events):
         log.info("[Track] ✅ Token refreshed, retrying event send...")
-    return graph.send(
-        part.lease.pixel_id,
-        [event.body for event in part.events],
-        part.token,
-        test_event_code=part.test_event_code,
-        ours=part.ours,
-    )
+    bodies = [event.body for event in part.events]
+    answer: Sent | GraphError | None = None
+    try:
+        answer = graph.send(
+            part.lease.pixel_id, bodies, part.token, test_event_code=part.test_event_code, ours=part.ours
+        )
+        return answer
+    except GraphError as error:
+        answer = error
+        raise
+    finally:
+        if part.probe is not None:
+            part.probe.answer = answer
+
+
+def _refuses_our_app(graph: Graph) -> bool:
+    """Whether it is our app that Meta refuses, and not one token that was taken for ours: one cheap call tells."""
+    try:
+        graph.check_app()
+    except GraphError as error:
+        return error.failure is Failure.APP_CONFIG
+    except SettingsError:
+        pass
+    return False
+
+
+def _scope(part: Batch, error: GraphError, *, sure: bool) -> Scope:
+    """Who waits after this refusal."""
+    if error.failure is Failure.APP_CONFIG:
+        return Scope.APP if sure else Scope.PIXEL
+    limited = error.failure is Failure.RATE_LIMITED
+    return incidents.limit_scope(error.code, foreign=part.foreign) if limited else Scope.PIXEL
+
+
+def _tell(engine: Engine, part: Batch, error: GraphError, scope: Scope, now: datetime) -> None:
+    """Perhaps it is everybody's trouble: then there is an incident."""
+    if scope is Scope.APP or error.failure is Failure.TRANSIENT:
+        with writing(engine) as conn:
+            incidents.report(conn, error, now=now, foreign=part.foreign, sure=scope is Scope.APP)
+
+
+def _taken(engine: Engine, part: Batch, answer: Sent, now: datetime) -> None:
+    """Record what Meta took; Stopped when it says that the next request would be refused."""
+    limit = answer.used_up
+    with writing(engine) as conn:
+        _delivered(conn, part, answer, now)
+        if limit is not None and (limit.scope is Scope.PIXEL or part.foreign):
+            until = RESTS[Failure.RATE_LIMITED].until(now, 0, limit.seconds)
+            pixels.rest(conn, part.lease, until=until, failure=str(Failure.RATE_LIMITED))
+    if limit is not None:
+        if limit.scope is Scope.APP and not part.foreign:
+            with writing(engine) as conn:
+                incidents.report_used_up(conn, limit.seconds, now=now)
+        raise Stopped()
 
 
 def _delivered(conn: Connection, part: Batch, answer: Sent, now: datetime) -> None:
     assert part.token is not None
+    fingerprint, pixel_id = part.token.fingerprint, part.lease.pixel_id
     pixels.accepted(conn, part.lease, now=now)
     attempt_id = history.add_attempt(
         conn,
         at=now,
-        pixel_id=part.lease.pixel_id,
-        fingerprint=part.token.fingerprint,
+        pixel_id=pixel_id,
+        fingerprint=fingerprint,
         events=len(part.events),
         duration_ms=answer.duration_ms,
         status=answer.status,
         trace_id=answer.trace_id,
         words=answer.words or None,
     )
+    if reach.is_barred(conn, fingerprint, pixel_id):
+        reach.note(conn, fingerprint, pixel_id, reached=True, now=now)
+        outbox.reached(conn, pixel_id, fingerprint, now=now)
+        log.info("a token reaches its pixel again", extra={"pixel": pixel_id, "token": fingerprint})
     outbox.move(conn, "deliver", part.ids, attempt_id=attempt_id, delivered_at=now, failure=None)
     refreshed = sum(event.after_refresh for event in part.events)
     if refreshed:
         log.info("[Track] ✅ SUCCESS (after token refresh): Event sent to Facebook CAPI", extra={"events": refreshed})
-
-
-def _refused(
-    conn: Connection, part: Batch, error: GraphError, *, started: datetime, now: datetime
-) -> list[Batch] | None:
-    """Record a refusal: the parts to be sent again at once, or None when nothing more can go for now."""
-    pixels.renew(conn, part.lease, now=now)
-    attempt_id = _attempt(conn, part, error, started, now)
-    if _divisible(part, error.failure):
-        return _divide(conn, part, error, attempt_id)
-    if _broken(part, error):
-        _park_all(conn, part, error, attempt_id, now)
-        return None
-    until = RESTS[error.failure].until(now, part.lease.failures, error.retry_after)
-    if error.failure is Failure.PERMISSION:
-        _shut(conn, part, error, attempt_id, until)
-        return []
-    pixels.hold_back(conn, part.lease, until=until, failure=str(error.failure))
-    worn = {event.id for event in part.events if _worn_out(event, error.failure)}
-    outbox.move(conn, "bury", sorted(worn), failure=str(error.failure), attempt_id=attempt_id)
-    rest = [id_ for id_ in part.ids if id_ not in worn]
-    outbox.refused(conn, rest, failure=str(error.failure), attempt_id=attempt_id, next_at=until)
-    return None
-
-
-def _divisible(part: Batch, failure: Failure) -> bool:
-    """Whether one event may be to blame: Meta says so, or says a second time what nobody understands."""
-    again = failure is Failure.UNKNOWN and len(part.events) > 1 and all(event.attempts for event in part.events)
-    return again or failure is Failure.INVALID_EVENT
-
-
-def _shut(conn: Connection, part: Batch, error: GraphError, attempt_id: int, until: datetime) -> None:
-    """This token may not use this pixel: its events wait for another token, or for the next try; others go on."""
-    assert part.token is not None
-    waits = {"parked_by": part.token.fingerprint, "next_attempt_at": until, "failure": str(error.failure)}
-    outbox.move(conn, "park", part.ids, attempt_id=attempt_id, **waits)
-
-
-def _attempt(conn: Connection, part: Batch, error: GraphError, started: datetime, now: datetime) -> int:
-    assert part.token is not None
-    log.warning(
-        "Meta could not be reached" if error.status is None else "Meta refused a request",
-        extra={
-            "pixel": part.lease.pixel_id,
-            "events": len(part.events),
-            "failure": str(error.failure),
-            "code": error.code,
-            "subcode": error.subcode,
-            "trace": error.trace_id,
-            "words": error.words,
-            "token": part.token.fingerprint,
-        },
-    )
-    return history.add_attempt(
-        conn,
-        at=now,
-        pixel_id=part.lease.pixel_id,
-        fingerprint=part.token.fingerprint,
-        events=len(part.events),
-        duration_ms=round((now - started).total_seconds() * 1000),
-        status=error.status,
-        failure=str(error.failure),
-        code=error.code,
-        subcode=error.subcode,
-        words=error.words or None,
-        trace_id=error.trace_id,
-        answer=error.answer or None,
-    )
-
-
-def _broken(part: Batch, error: GraphError) -> str | None:
-    """The fingerprint of the token that this refusal breaks."""
-    dead = error.failure in (Failure.TOKEN_EXPIRED, Failure.TOKEN_DEAD)
-    worn = error.failure is Failure.TOKEN_SOFT and part.lease.failures + 1 >= SOFT_TRIES
-    return part.token.fingerprint if part.token and (dead or worn) else None
-
-
-def _park_all(conn: Connection, part: Batch, error: GraphError, attempt_id: int, now: datetime) -> None:
-    """The token is broken: its events wait, and no try is counted against them."""
-    assert part.token is not None
-    fingerprint = part.token.fingerprint
-    log.warning("[Track] Detected token error, attempting to refresh token...")
-    tokens.break_(
-        conn, fingerprint, failure=str(error.failure), words=error.words, app_id=part.events[0].app_id, now=now
-    )
-    outbox.move(conn, "park", part.ids, parked_by=fingerprint, failure=str(error.failure), attempt_id=attempt_id)
-    wake(conn, Work.REFRESH, [fingerprint])
-
-
-def _divide(conn: Connection, part: Batch, error: GraphError, attempt_id: int) -> list[Batch]:
-    """Meta refuses a whole request for one event: bury the culprit it names, or halve until one is left."""
-    events = part.events
-    culprit: tuple[Payload, ...] = ()
-    rest: list[tuple[Payload, ...]] = []
-    if len(events) == 1:
-        culprit = events
-    elif error.blame is not None and error.blame < len(events):
-        culprit, rest = (events[error.blame],), [events[: error.blame] + events[error.blame + 1 :]]
-    else:
-        half = len(events) // 2
-        rest = [events[half:], events[:half]]
-    _bury(conn, culprit, error, attempt_id)
-    return [replace(part, events=piece) for piece in rest if piece]
-
-
-def _bury(conn: Connection, culprit: Sequence[Payload], error: GraphError, attempt_id: int) -> None:
-    ids = [event.id for event in culprit]
-    outbox.move(conn, "bury", ids, failure=str(error.failure), attempt_id=attempt_id)
-
-
-def _worn_out(event: Payload, failure: Failure) -> bool:
-    return failure is Failure.UNKNOWN and event.attempts + 1 >= UNKNOWN_TRIES

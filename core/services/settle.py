@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Engine
 
 from core.errors import Conflict
-from core.services.ladder import USABLE, Outcome, Result
-from core.services.policy import DAY, Policy
+from core.meta.failures import Failure
+from core.services.outcome import PASSING, USABLE, Outcome, Result
+from core.services.policy import DAY, SOFT_A_DAY, Policy
 from core.store import apps, cases, history, outbox, tokens
 from core.store.apps import App
 from core.store.database import writing
+
+# A token that works and could not be exchanged because Meta went away is tried again in an hour.
+_AWAY = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +47,7 @@ def settle(conn: Connection, order: Order, result: Result, policy: Policy, *, no
     elif result.outcome is Outcome.NEEDS_RECONNECT:
         _open_case(conn, order, result, now)
     elif result.outcome not in USABLE:
-        known = tokens.get(conn, order.fingerprint)
-        failures = known.failures if known else 0
-        tokens.try_later(conn, order.fingerprint, policy.after_failure(failures, before, now))
+        tokens.try_later(conn, order.fingerprint, _once_more(conn, order, result, policy, before, now))
     _remember(conn, order, result, before, written, now)
     return written
 
@@ -72,7 +74,7 @@ def _store(
 
 def _confirm(conn: Connection, order: Order, result: Result, policy: Policy, holding: list[App], now: datetime) -> None:
     """The stored token stays; its end is put right where Meta named another."""
-    if result.expires_at is not None or (result.facts and result.facts.never_expires):
+    if result.expires_at is not None or result.forget_end or (result.facts and result.facts.never_expires):
         apps.correct_expiry(conn, holding, order.fingerprint, result.expires_at)
     if result.facts:
         tokens.learn(conn, order.fingerprint, result.facts, now=now)
@@ -81,9 +83,26 @@ def _confirm(conn: Connection, order: Order, result: Result, policy: Policy, hol
 
 
 def _next(policy: Policy, fingerprint: str, result: Result, now: datetime) -> datetime | None:
-    """The next refresh by itself: not before tomorrow, whatever the end says."""
+    """The next refresh by itself: not before the next day, whatever the end says, unless Meta could not be asked."""
     due = policy.first_refresh(fingerprint, result.expires_at, now)
-    return None if due is None else max(due, now + DAY)
+    if due is None:
+        return None
+    ends, away = result.expires_at, result.failure in PASSING
+    return max(due, policy.after_failure(_AWAY, ends, now) if away else policy.next_day(ends, now))
+
+
+def _once_more(
+    conn: Connection, order: Order, result: Result, policy: Policy, before: datetime | None, now: datetime
+) -> datetime:
+    """When a refresh that came to nothing is tried again: counted in days when Meta said no, else in minutes."""
+    known = tokens.get(conn, order.fingerprint)
+    if result.failure is Failure.TOKEN_SOFT:
+        tries = history.refreshes(conn, order.fingerprint, since=now - DAY, limit=SOFT_A_DAY)
+        return policy.after_soft(len(tries), now)
+    if result.outcome is Outcome.REFUSED and result.failure is not Failure.APP_CONFIG:
+        return policy.next_day(before, now)
+    at = policy.after_failure(known.failures if known else 0, before, now)
+    return max(at, now + timedelta(seconds=result.retry_after)) if result.retry_after else at
 
 
 def _open_case(conn: Connection, order: Order, result: Result, now: datetime) -> None:

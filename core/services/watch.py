@@ -7,35 +7,31 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Engine
 
-from core.services import settle
+from core.services import damaged, incidents, settle
 from core.services.policy import Policy
-from core.store import apps, cases, jobs, outbox, tokens
+from core.store import apps, cases, jobs, outbox, reach, tokens
 from core.store.database import reading, writing
 from core.store.wake import Work
 
 log = logging.getLogger("watch")
 
-# Scheduled refreshes begun by one look at the table, which comes every half minute: a cap on their rate.
+# Broken tokens that one sweep, every second or two, hands to the workers.
 REFRESHES_AT_ONCE = 50
 
 
 def due_work(engine: Engine, *, now: datetime) -> list[tuple[Work, str]]:
-    """Everything that could be worked on now, most urgent first."""
+    """Everything that could be worked on now, most urgent first; nothing that calls Meta while an incident is open."""
     with reading(engine) as conn:
-        broken = tokens.due_for_refresh(conn, now=now, limit=REFRESHES_AT_ONCE, broken=True)
+        paused = incidents.gate(conn, now=now) is not None
+        held = paused or incidents.paced(conn, now=now)
+        broken = [] if paused else tokens.due_for_refresh(conn, now=now, limit=REFRESHES_AT_ONCE, broken=True)
         open_jobs = jobs.due(conn, now=now)
-        due_pixels = outbox.due_pixels(conn, now=now)
+        due_pixels = [] if held else outbox.due_pixels(conn, now=now)
     return [
         *((Work.REFRESH, found) for found in broken),
         *((Work.RUN, found) for found in open_jobs),
         *((Work.DELIVER, found) for found in due_pixels),
     ]
-
-
-def due_refreshes(engine: Engine, *, now: datetime) -> list[str]:
-    """Healthy tokens whose scheduled refresh has come."""
-    with reading(engine) as conn:
-        return tokens.due_for_refresh(conn, now=now, limit=REFRESHES_AT_ONCE, broken=False)
 
 
 def release_replaced(engine: Engine, *, now: datetime) -> int:
@@ -55,6 +51,17 @@ def release_replaced(engine: Engine, *, now: datetime) -> int:
     if released:
         log.info("events released: their token was replaced", extra={"events": released})
     return released
+
+
+def hurry_regained(engine: Engine, *, now: datetime) -> int:
+    """Events that wait for an hour because their token could not use their pixel, and now it can; how many."""
+    with reading(engine) as conn:
+        regained = reach.regained(conn, now=now)
+    hurried = 0
+    for pixel_id, fingerprint in regained:
+        with writing(engine) as conn:
+            hurried += outbox.reached(conn, pixel_id, fingerprint, now=now)
+    return hurried
 
 
 def _is_mended(conn: Connection, fingerprint: str) -> bool:
@@ -82,4 +89,5 @@ def notice_tokens(engine: Engine, policy: Policy, *, now: datetime) -> int:
                 due = policy.first_refresh(found, expires_at, now)
                 tokens.see(conn, found, user_id=user_id, now=now, next_refresh_at=due)
             apps.mirror(conn, app_id, found)
+    damaged.give_up(engine, stored, now=now)
     return len(changed)

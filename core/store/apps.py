@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, column, func, literal, null, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, column, func, literal, null, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from core.errors import NotFound, Refused
 from core.secret import Secret
+from core.store import keyring, token_column
 from core.store.database import upsert
 from core.store.platform import has_column
 from core.store.platform_tables import app, app_settings, user
 from core.store.schema import capi_app
+from core.store.sealing import Unreadable
+from core.store.token_column import Held
 
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """One installation in a shop: the platform's row and how we treat it; `seen` is the token we last saw it hold."""
+    """One installation in a shop: the platform's row and how we treat it.
+
+    `fingerprint` names what it holds, also where that cannot be opened: then `unreadable` says why, and there is no
+    `token`. `seen` is the fingerprint that was last seen in its row.
+    """
 
     id: str
     public_id: str
@@ -44,10 +51,8 @@ class App:
     allow_null_origin: bool
     paused: bool
     seen: str | None
-
-    @property
-    def fingerprint(self) -> str | None:
-        return self.token.fingerprint if self.token else None
+    fingerprint: str | None = None
+    unreadable: Unreadable | None = None
 
 
 def get(conn: Connection, app_id: str) -> App:
@@ -62,8 +67,7 @@ def find(conn: Connection, name: str) -> App:
 
 
 def by_public_id(conn: Connection, public_id: str) -> App | None:
-    row = conn.execute(_apps(conn).where(app.c.appId == public_id)).first()
-    return _app(row) if row else None
+    return next(_read(conn, _apps(conn).where(app.c.appId == public_id)), None)
 
 
 def by_shop(conn: Connection, domain: str) -> App | None:
@@ -75,9 +79,9 @@ def by_shop(conn: Connection, domain: str) -> App | None:
         ways.append(store.in_((domain, f"https://{domain}", f"https://{domain}/", f"http://{domain}")))
     ways.append(func.lower(user.c.email) == domain)
     for way in ways:
-        row = conn.execute(_apps(conn).where(way).order_by(app_settings.c.metaPixelId.is_(None), app.c.id)).first()
-        if row:
-            return _app(row)
+        found = _apps(conn).where(way).order_by(app_settings.c.metaPixelId.is_(None), app.c.id).limit(1)
+        if one := next(_read(conn, found), None):
+            return one
     return None
 
 
@@ -101,37 +105,41 @@ def ids_of_shop(conn: Connection, domain: str) -> list[str]:
 
 
 def of_ids(conn: Connection, ids: Iterable[str]) -> list[App]:
-    return [_app(row) for row in conn.execute(_apps(conn).where(app.c.id.in_(list(ids))))]
+    return list(_read(conn, _apps(conn).where(app.c.id.in_(list(ids)))))
 
 
 def of_user(conn: Connection, user_id: str | None) -> list[App]:
-    return [_app(row) for row in conn.execute(_apps(conn).where(app.c.userId == user_id).order_by(app.c.id))]
+    return list(_read(conn, _apps(conn).where(app.c.userId == user_id).order_by(app.c.id)))
 
 
 def of_pixel(conn: Connection, pixel_id: str) -> list[App]:
-    return [_app(row) for row in conn.execute(_apps(conn).where(app_settings.c.metaPixelId == pixel_id))]
+    return list(_read(conn, _apps(conn).where(app_settings.c.metaPixelId == pixel_id)))
 
 
 def every(conn: Connection) -> list[App]:
     """All apps, for the shell and for the watch over tokens written by others."""
-    return [_app(row) for row in conn.execute(_apps(conn).order_by(app.c.id))]
+    return list(_read(conn, _apps(conn).order_by(app.c.id)))
 
 
-def stored_tokens(conn: Connection) -> list[tuple[str, str, Secret | None, datetime | None, str | None]]:
-    """(App.id, user, token, expiry, fingerprint last seen) of every app: the watch over foreign writes."""
+def stored_tokens(conn: Connection) -> list[tuple[str, str, Held | None, datetime | None, str | None]]:
+    """(App.id, user, what it holds, expiry, fingerprint last seen) of every app: the watch over foreign writes."""
     columns = (app_settings.c.appId, app.c.userId, app_settings.c.metaAccessToken, app_settings.c.metaTokenExpiresAt)
     rows = (
         select(*columns, capi_app.c.fingerprint)
         .join(app, app.c.id == app_settings.c.appId)
         .join(capi_app, capi_app.c.app_id == app_settings.c.appId, isouter=True)
     )
-    return [(row[0], row[1], row[2], row[3], row[4]) for row in conn.execute(rows)]
+    ring = keyring.of(conn)
+    return [
+        (row[0], row[1], token_column.opened(row[2], row[0], ring, seen=row[4]), row[3], row[4])
+        for row in conn.execute(rows)
+    ]
 
 
 def holders(conn: Connection, fingerprint: str) -> list[App]:
     """Apps that hold this token now; the mirror in `capi_app` finds them, AppSettings decides."""
-    rows = conn.execute(_apps(conn).where(capi_app.c.fingerprint == fingerprint).order_by(app.c.id))
-    return [found for found in map(_app, rows) if found.fingerprint == fingerprint]
+    mirrored = _apps(conn).where(capi_app.c.fingerprint == fingerprint).order_by(app.c.id)
+    return [found for found in _read(conn, mirrored) if found.fingerprint == fingerprint]
 
 
 def user_id_of(conn: Connection, name: str) -> str:
@@ -152,10 +160,10 @@ def replace_token(
     """
     written = []
     for one in holding:
-        current = conn.scalar(_locked_token(one.id))
-        if current is None or current.fingerprint != old:
+        _, held = token_column.current(conn, one.id, seen=one.seen)
+        if held is None or held.fingerprint != old:
             continue
-        _write_token(conn, one.id, new, expires_at)
+        token_column.write(conn, one.id, new, expires_at=expires_at)
         written.append(one.id)
     for app_id in written:
         mirror(conn, app_id, new.fingerprint)
@@ -164,27 +172,16 @@ def replace_token(
 
 def write_token(conn: Connection, app_id: str, token: Secret, *, expires_at: datetime | None) -> None:
     """Store a token for one app, whatever it held; NotFound when the app has no settings."""
-    _write_token(conn, app_id, token, expires_at)
+    token_column.write(conn, app_id, token, expires_at=expires_at)
     mirror(conn, app_id, token.fingerprint)
-
-
-def _write_token(conn: Connection, app_id: str, token: Secret, expires_at: datetime | None) -> None:
-    changed = conn.execute(
-        update(app_settings)
-        .where(app_settings.c.appId == app_id)
-        .values(metaAccessToken=token, metaTokenExpiresAt=expires_at)
-    )
-    if changed.rowcount != 1:
-        raise NotFound(f"app {app_id} has no settings row")
 
 
 def correct_expiry(conn: Connection, holding: Sequence[App], fingerprint: str, expires_at: datetime | None) -> None:
     """Write Meta's own word on the end of this token for those apps that still hold it."""
     for one in holding:
-        current = conn.scalar(_locked_token(one.id))
-        if current is not None and current.fingerprint == fingerprint:
-            ends = update(app_settings).where(app_settings.c.appId == one.id)
-            conn.execute(ends.values(metaTokenExpiresAt=expires_at))
+        stored, held = token_column.current(conn, one.id, seen=one.seen)
+        if stored is not None and held is not None and held.token is not None and held.fingerprint == fingerprint:
+            token_column.write_end(conn, one.id, stored, held.token, expires_at=expires_at)
 
 
 def mirror(conn: Connection, app_id: str, fingerprint: str | None) -> None:
@@ -217,11 +214,6 @@ def add(conn: Connection, *, name: str, email: str, shop_domain: str | None, pix
     return get(conn, ids["app"])
 
 
-def _locked_token(app_id: str) -> Select[Any]:
-    # FOR UPDATE is left out by SQLite's compiler, where the transaction already holds the write lock.
-    return select(app_settings.c.metaAccessToken).where(app_settings.c.appId == app_id).with_for_update()
-
-
 def _apps(conn: Connection) -> Select[Any]:
     enabled = app_settings.c.metaPixelEnabled if has_column(conn, "AppSettings", "metaPixelEnabled") else literal(True)
     test_code = app_settings.c.metaTestEventCode if has_column(conn, "AppSettings", "metaTestEventCode") else null()
@@ -246,13 +238,19 @@ def _apps(conn: Connection) -> Select[Any]:
 
 
 def _one(conn: Connection, where: ColumnElement[bool], shown: str) -> App:
-    row = conn.execute(_apps(conn).where(where)).first()
-    if row is None:
+    found = next(_read(conn, _apps(conn).where(where)), None)
+    if found is None:
         raise NotFound(f"there is no {shown}")
-    return _app(row)
+    return found
 
 
-def _app(row: Any) -> App:
+def _read(conn: Connection, wanted: Select[Any]) -> Iterator[App]:
+    ring = keyring.of(conn)
+    for row in conn.execute(wanted).all():
+        yield _app(row, token_column.opened(row.metaAccessToken, row.id, ring, seen=row.fingerprint))
+
+
+def _app(row: Any, held: Held | None) -> App:
     return App(
         id=row.id,
         public_id=row.appId,
@@ -261,7 +259,7 @@ def _app(row: Any) -> App:
         email=row.email,
         pixel_id=(row.metaPixelId or "").strip() or None,
         pixel_enabled=row.enabled is not False and row.enabled != 0,
-        token=row.metaAccessToken,
+        token=held.token if held else None,
         expires_at=row.metaTokenExpiresAt,
         test_event_code=(row.test_code or "").strip() or None,
         shop_domain=row.shop_domain,
@@ -275,6 +273,8 @@ def _app(row: Any) -> App:
         allow_null_origin=row.allow_null_origin is not False,
         paused=row.paused_at is not None,
         seen=row.fingerprint,
+        fingerprint=held.fingerprint if held else None,
+        unreadable=held.unreadable if held else None,
     )
 
 

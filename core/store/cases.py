@@ -1,13 +1,33 @@
-"""The keeper of reconnect cases: one open case for each token that only its owner can mend."""
+"""The keeper of reconnect cases: one open case for each token that only its owner can mend.
+
+    made ──send──► sent ──open──► opened ──close──► done      (close ends a case in any state)
+    sent, opened ──expire──► expired ──send──► sent           (a new link, which ends the one before)
+
+A case is open until it is done. `opened` says that somebody pressed the button, never that a page was looked at:
+mail programs look at every link.
+"""
 
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, update
+from sqlalchemy import ColumnElement, Connection, Row, func, literal, select, true, update
 
+from core.errors import Conflict
 from core.store.database import insert_into
 from core.store.schema import capi_case
+
+# verb → (states it starts from, state it leads to)
+MOVES: dict[str, tuple[tuple[str, ...], str]] = {
+    "send": (("made", "sent", "opened", "expired"), "sent"),
+    "open": (("sent", "opened"), "opened"),
+    "expire": (("sent", "opened"), "expired"),
+    "close": (("made", "sent", "opened", "expired"), "done"),
+}
+STATES = ("made", "sent", "opened", "expired", "done")
+
+_NO_LOGIN: dict[str, Any] = {"login_hash": None, "login_ends_at": None}
 
 
 def open_(conn: Connection, fingerprint: str, *, user_id: str, failure: str, words: str, now: datetime) -> bool:
@@ -17,8 +37,88 @@ def open_(conn: Connection, fingerprint: str, *, user_id: str, failure: str, wor
     return conn.scalar(new.on_conflict_do_nothing().returning(capi_case.c.id)) is not None
 
 
+def get(conn: Connection, case_id: int) -> Row[Any] | None:
+    return conn.execute(select(capi_case).where(capi_case.c.id == case_id)).first()
+
+
+def open_of(conn: Connection, fingerprint: str) -> Row[Any] | None:
+    """The open case of this token."""
+    c = capi_case.c
+    return conn.execute(select(capi_case).where(c.fingerprint == fingerprint, c.done_at.is_(None))).first()
+
+
+def send(
+    conn: Connection, case_id: int, *, nonce: str, ends_at: datetime, remind_at: datetime | None, by: str, now: datetime
+) -> None:
+    """A new link was taken: the one before, and a login that was begun with it, count no more. Conflict when done."""
+    sent: dict[str, Any] = {"nonce": nonce, "sent_at": now, "sent_by": by, "link_ends_at": ends_at}
+    _move(conn, "send", case_id, **sent, remind_at=remind_at, reminders=0, **_NO_LOGIN)
+
+
+def reminded(conn: Connection, case_id: int, *, next_at: datetime | None) -> None:
+    """The merchant was asked once more with the same link; Conflict when no link is out."""
+    c = capi_case.c
+    out = update(capi_case).where(c.id == case_id, c.state.in_(("sent", "opened")))
+    _one(conn.execute(out.values(remind_at=next_at, reminders=c.reminders + 1)).rowcount)
+
+
+def begin(conn: Connection, case_id: int, *, nonce: str, login_hash: str, ends_at: datetime, now: datetime) -> None:
+    """Somebody pressed the button: one login may come back until `ends_at`, and it ends the one begun before.
+
+    Conflict when the case is done, or the link is over or was replaced.
+    """
+    c = capi_case.c
+    first = func.coalesce(c.opened_at, literal(now, c.opened_at.type))
+    login: dict[str, Any] = {"login_hash": login_hash, "login_ends_at": ends_at}
+    _move(conn, "open", case_id, where=(c.nonce == nonce) & (c.link_ends_at > now), opened_at=first, **login)
+
+
+def take_login(conn: Connection, case_id: int, *, login_hash: str, now: datetime) -> bool:
+    """Use up a login that came back: True once, in time, and only while the case is open."""
+    c = capi_case.c
+    mine = update(capi_case).where(c.id == case_id, c.login_hash == login_hash, c.login_ends_at > now)
+    alive = mine.where(c.done_at.is_(None), c.link_ends_at > now)
+    return conn.execute(alive.values(**_NO_LOGIN)).rowcount == 1
+
+
+def refuse(conn: Connection, case_id: int, *, word: str, words: str | None, now: datetime) -> None:
+    """Why the last login was not taken; the link stays usable. A case that is done meanwhile keeps no complaint."""
+    mine = update(capi_case).where(capi_case.c.id == case_id, capi_case.c.done_at.is_(None))
+    conn.execute(mine.values(refused=word, refused_words=words, refused_at=now))
+
+
+def accept_other(conn: Connection, case_id: int) -> None:
+    """Another Meta user may connect; Conflict when the case is done."""
+    mine = update(capi_case).where(capi_case.c.id == case_id, capi_case.c.done_at.is_(None))
+    _one(conn.execute(mine.values(other_user_ok=True)).rowcount)
+
+
 def close(conn: Connection, fingerprint: str, *, now: datetime) -> None:
     """The token was mended or replaced."""
     c = capi_case.c
-    opened = update(capi_case).where(c.fingerprint == fingerprint, c.done_at.is_(None))
-    conn.execute(opened.values(state="done", done_at=now))
+    origins, state = MOVES["close"]
+    opened = update(capi_case).where(c.fingerprint == fingerprint, c.done_at.is_(None), c.state.in_(origins))
+    conn.execute(opened.values(state=state, done_at=now, remind_at=None, **_NO_LOGIN))
+
+
+def expire(conn: Connection, *, now: datetime) -> int:
+    """Cases whose link is over and was not used; how many. They stay open for a new link."""
+    c = capi_case.c
+    origins, state = MOVES["expire"]
+    over = update(capi_case).where(c.state.in_(origins), c.link_ends_at <= now, c.done_at.is_(None))
+    return conn.execute(over.values(state=state, remind_at=None, **_NO_LOGIN)).rowcount
+
+
+def _move(
+    conn: Connection, verb: str, case_id: int, *, where: ColumnElement[bool] | None = None, **changes: Any
+) -> None:
+    """Move an open case by one of MOVES; Conflict when it stands elsewhere."""
+    origins, state = MOVES[verb]
+    c = capi_case.c
+    mine = update(capi_case).where(c.id == case_id, c.state.in_(origins), c.done_at.is_(None))
+    _one(conn.execute(mine.where(true() if where is None else where).values(state=state, **changes)).rowcount)
+
+
+def _one(changed: int) -> None:
+    if changed != 1:
+        raise Conflict("this case is done, or its link is over or was replaced")

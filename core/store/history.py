@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, func, select
 
 from core.store.schema import capi_attempt, capi_refresh
 
@@ -22,8 +23,51 @@ def last_refresh(conn: Connection, fingerprint: str, *, since: datetime) -> Any:
     return conn.execute(newest.limit(1)).first()
 
 
+def refreshes(conn: Connection, fingerprint: str, *, since: datetime, limit: int) -> list[Row[Any]]:
+    """The newest refreshes of this token at or after `since`."""
+    r = capi_refresh.c
+    its = select(capi_refresh).where(r.fingerprint == fingerprint, r.started_at >= since)
+    return list(conn.execute(its.order_by(r.id.desc()).limit(limit)))
+
+
+def in_vain(conn: Connection, fingerprint: str, outcomes: Collection[str], *, since: datetime, limit: int) -> int:
+    """How many refreshes of this token, and of those it came from, ended with one of `outcomes`; counts to `limit`."""
+    r = capi_refresh.c
+    count, name = 0, fingerprint
+    while count < limit:
+        its = select(func.count()).where(r.fingerprint == name, r.outcome.in_(outcomes), r.started_at >= since)
+        count += conn.scalar(its) or 0
+        made = select(r.fingerprint).where(r.new_fingerprint == name, r.outcome.in_(outcomes), r.started_at >= since)
+        before = conn.scalar(made.order_by(r.id.desc()).limit(1))
+        if before is None:
+            break
+        name = before
+    return count
+
+
+def was_mended(conn: Connection, fingerprint: str, outcomes: Collection[str], *, since: datetime) -> bool:
+    """Whether a refresh on error gave this token, or found it usable, since then."""
+    r = capi_refresh.c
+    its = (r.fingerprint == fingerprint) | (r.new_fingerprint == fingerprint)
+    good = select(r.id).where(its, r.trigger == "on_error", r.outcome.in_(outcomes), r.started_at > since)
+    return conn.scalar(good.limit(1)) is not None
+
+
 def add_attempt(conn: Connection, **row: Any) -> int:
     return _append(conn, capi_attempt, row)
+
+
+def count_attempts(conn: Connection, *, since: datetime, until: datetime) -> int:
+    """Requests to Meta from `since` until before `until`."""
+    a = capi_attempt.c
+    return conn.scalar(select(func.count()).select_from(capi_attempt).where(a.at >= since, a.at < until)) or 0
+
+
+def count_refusals(conn: Connection, fingerprint: str, *, failure: str, since: datetime) -> int:
+    """How often Meta refused requests with this token for this reason, on whatever pixel."""
+    a = capi_attempt.c
+    mine = select(func.count()).where(a.fingerprint == fingerprint, a.failure == failure, a.at > since)
+    return conn.scalar(mine) or 0
 
 
 def _append(conn: Connection, table: Any, row: dict[str, Any]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from alembic import command
@@ -12,7 +13,8 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError
 
 from core.errors import SchemaError, StoreError
-from core.store import platform
+from core.secret import Secret
+from core.store import platform, rekey
 from core.store.database import is_embedded, reading, writing
 
 _FOLDER = Path(__file__).parent / "migrations"
@@ -46,11 +48,18 @@ def migrate(engine: Engine) -> None:
         command.upgrade(config(conn), "head")
 
 
-def prepare(engine: Engine) -> None:
-    """What a process does first: migrate the embedded default, check any other database.
+def prepare(engine: Engine, keys: Sequence[Secret] = ()) -> None:
+    """What a process does first: migrate the embedded default, check any other database, take up its keys.
 
-    StoreError when the database cannot be reached, SchemaError when it is not migrated.
+    StoreError when the database cannot be reached, SchemaError when it is not migrated, SettingsError when a key
+    is missing that stored tokens are encrypted with.
     """
+    check(engine)
+    rekey.use(engine, keys)
+
+
+def check(engine: Engine) -> None:
+    """Migrate the embedded default, check any other database; StoreError, SchemaError."""
     with connecting(engine), reading(engine) as conn:
         at = current(conn)
     if at == newest():

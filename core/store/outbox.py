@@ -132,13 +132,53 @@ def fill(conn: Connection, event_id: int, payload: bytes, *, now: datetime) -> N
     conn.execute(row.values(payload=payload, next_attempt_at=now))
 
 
-def refused(conn: Connection, ids: Sequence[int], *, failure: str, attempt_id: int | None, next_at: datetime) -> None:
-    """Count a refused try against these due events; they stay due and wait until `next_at`."""
+def refused(
+    conn: Connection,
+    ids: Sequence[int],
+    *,
+    failure: str,
+    attempt_id: int | None,
+    next_at: datetime | None,
+    counted: int = 1,
+    wears: int = 0,
+) -> None:
+    """These due events were refused and stay due, until `next_at` where there is one.
+
+    `counted` tries more are shown, of which `wears` may end the event: they alone are counted in the outbox.
+    """
     for chunk in chunks(ids, CHUNK):
-        later = {"attempts": capi_outbox.c.attempts + 1, "next_attempt_at": next_at}
+        later = {"attempts": capi_outbox.c.attempts + wears} | ({"next_attempt_at": next_at} if next_at else {})
         conn.execute(update(capi_outbox).where(capi_outbox.c.id.in_(chunk)).values(**later))
-        counted = {"attempts": capi_event.c.attempts + 1, "failure": failure, "attempt_id": attempt_id}
-        conn.execute(update(capi_event).where(capi_event.c.id.in_(chunk)).values(**counted))
+        seen = {"attempts": capi_event.c.attempts + counted, "failure": failure, "attempt_id": attempt_id}
+        conn.execute(update(capi_event).where(capi_event.c.id.in_(chunk)).values(**seen))
+
+
+def postpone(conn: Connection, ids: Sequence[int], *, until: datetime, failure: str) -> None:
+    """These due events wait for something else than their own trouble: no try is counted."""
+    for chunk in chunks(ids, CHUNK):
+        conn.execute(update(capi_outbox).where(capi_outbox.c.id.in_(chunk)).values(next_attempt_at=until))
+        conn.execute(update(capi_event).where(capi_event.c.id.in_(chunk)).values(failure=failure))
+
+
+def count_due(conn: Connection, *, now: datetime) -> int:
+    """How many events are due, and wait for nothing of their own."""
+    o = capi_outbox.c
+    waiting = select(func.count()).select_from(capi_outbox).where(text("state = 'due'"), o.deadline_at > now)
+    return conn.scalar(waiting.where(o.next_attempt_at <= now)) or 0
+
+
+def has_due(conn: Connection, *, now: datetime) -> bool:
+    """Whether any event is due now or later."""
+    o = capi_outbox.c
+    return conn.scalar(select(o.id).where(text("state = 'due'"), o.deadline_at > now).limit(1)) is not None
+
+
+def reached(conn: Connection, pixel_id: str, fingerprint: str, *, now: datetime) -> int:
+    """Meta lets this token use this pixel again: what waits for that is tried at once; how many."""
+    o = capi_outbox.c
+    waits = (o.pixel_id == pixel_id) & (o.parked_by == fingerprint) & (o.next_attempt_at > now)
+    hurried = update(capi_outbox).where(text("state = 'parked'"), waits)
+    return conn.execute(hurried.values(next_attempt_at=now)).rowcount
 
 
 def parked_by(conn: Connection) -> list[tuple[str, str]]:

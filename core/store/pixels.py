@@ -58,6 +58,11 @@ def hold_back(conn: Connection, lease: Lease, *, until: datetime, failure: str) 
     _change(conn, lease, lease_by=None, lease_until=None, **wait)
 
 
+def rest(conn: Connection, lease: Lease, *, until: datetime, failure: str) -> None:
+    """Meta took the request but would refuse the next: none before `until`; gives the lease up."""
+    _change(conn, lease, lease_by=None, lease_until=None, wait_until=until, wait_failure=failure)
+
+
 def give_up(conn: Connection, lease: Lease) -> None:
     """End the lease; nothing when it was lost already."""
     conn.execute(update(capi_pixel).where(_mine(lease)).values(lease_by=None, lease_until=None))

@@ -7,8 +7,11 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import Column, Connection, Engine, Table, inspect
 
 from core.errors import SchemaError
+from core.store.database import is_embedded
 from core.store.platform_tables import OPTIONAL_COLUMNS, platform
 
+# Written into the head of a SQLite file whose platform tables we made (https://www.sqlite.org/pragma.html#pragma_application_id).
+_OURS = int.from_bytes(b"CAPI")
 _columns: WeakKeyDictionary[Engine, dict[str, frozenset[str]]] = WeakKeyDictionary()
 
 
@@ -18,10 +21,17 @@ def ensure(conn: Connection) -> None:
     wanted = set(platform.tables)
     if not found & wanted:
         platform.create_all(conn)
+        if is_embedded(conn.engine):
+            conn.exec_driver_sql(f"PRAGMA application_id={_OURS}")
         return
     problems = [problem for table in platform.sorted_tables for problem in _missing(conn, table, found)]
     if problems:
         raise SchemaError("the platform's tables lack what is needed; run:\n" + "\n".join(problems))
+
+
+def made_by_us(conn: Connection) -> bool:
+    """Whether this is a SQLite file in which nobody but us makes and reads apps."""
+    return is_embedded(conn.engine) and conn.exec_driver_sql("PRAGMA application_id").scalar() == _OURS
 
 
 def _missing(conn: Connection, table: Table, found: set[str]) -> list[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import Boolean, Column, ForeignKey, MetaData, Table, Text
 
-from core.store.types import PlatformMoment, TokenText
+from core.store.sealing import TokenText
+from core.store.types import PlatformMoment
 
 platform = MetaData()
 

@@ -72,6 +72,7 @@ capi_incident = Table(
     Column("probes", Integer, nullable=False, server_default="0"),
     Column("closed_at", Moment),
     Column("waited", Integer, comment="events that waited for its end"),
+    Column("pace", Integer, comment="calls a minute that follow its end at most, for half an hour"),
     CheckConstraint("kind IN ('app_config','rate_limited','meta_away')", name="kind"),
 )
 Index(

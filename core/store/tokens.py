@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, or_, select, update
+from sqlalchemy import Connection, Row, case, func, or_, select, update
 
 from core.meta.answers import TokenFacts
 from core.store.database import insert_into
@@ -13,6 +14,9 @@ from core.store.schema import capi_token
 
 # Longer than the four calls of a refresh may take in all.
 LEASE = timedelta(seconds=60)
+# A lease that ends later than this was taken by a clock that has been put back since: it holds nobody.
+_SKEWED = 10 * LEASE
+_DAY = timedelta(days=1)
 
 # Why a token is broken though Meta has not refused it.
 PAST_END = "the stored end of this token has passed"
@@ -53,19 +57,36 @@ def see(
 
 
 def learn(conn: Connection, fingerprint: str, facts: TokenFacts, *, now: datetime) -> None:
-    """Write down what /debug_token said."""
-    _set(
-        conn,
-        fingerprint,
-        kind=facts.kind,
-        meta_app_id=facts.meta_app_id,
-        meta_user_id=facts.meta_user_id,
-        scopes=" ".join(facts.scopes),
-        expires_at=facts.expires_at,
-        never_expires=facts.never_expires,
-        data_access_expires_at=facts.data_access_expires_at,
-        checked_at=now,
-    )
+    """Write down what /debug_token said. Of a token that is over Meta may say less: what was known then stays."""
+    said: dict[str, Any] = {
+        "kind": facts.kind,
+        "meta_app_id": facts.meta_app_id,
+        "meta_user_id": facts.meta_user_id,
+        "expires_at": facts.expires_at,
+        "data_access_expires_at": facts.data_access_expires_at,
+        "issued_at": facts.issued_at,
+    }
+    if facts.is_valid:
+        t = capi_token.c
+        scopes = " ".join(facts.scopes)
+        since = case((t.scopes == scopes, func.coalesce(t.scopes_since, now)), else_=now)
+        said |= {"never_expires": facts.never_expires, "scopes": scopes, "scopes_since": since}
+    else:
+        said = {name: value for name, value in said.items() if value is not None}
+    _set(conn, fingerprint, **said, foreign_app=False, checked_at=now, check_at=next_check(fingerprint, now))
+
+
+def learn_foreign(conn: Connection, fingerprint: str, *, now: datetime) -> None:
+    """/debug_token will not speak of this token, because another Meta app made it."""
+    unknown = dict.fromkeys(("kind", "meta_app_id", "scopes", "scopes_since", "issued_at", "data_access_expires_at"))
+    _set(conn, fingerprint, **unknown, foreign_app=True, checked_at=now, check_at=next_check(fingerprint, now))
+
+
+def next_check(fingerprint: str, now: datetime) -> datetime:
+    """The next time at this token's own time of day: however they came, checks are spread evenly over the day."""
+    share = int.from_bytes(hashlib.sha256(fingerprint.encode()).digest()[:4]) / 2**32
+    today = now.replace(hour=0, minute=0, second=0, microsecond=0) + share * _DAY
+    return today if today > now else today + _DAY
 
 
 def break_(conn: Connection, fingerprint: str, *, failure: str, words: str, app_id: str | None, now: datetime) -> bool:
@@ -100,17 +121,25 @@ def plan(conn: Connection, fingerprint: str, next_refresh_at: datetime | None) -
     _set(conn, fingerprint, next_refresh_at=next_refresh_at)
 
 
-def checked(conn: Connection, fingerprint: str, *, now: datetime) -> None:
-    """/debug_token was asked in vain: not again before tomorrow."""
-    _set(conn, fingerprint, checked_at=now)
+def check_later(conn: Connection, fingerprint: str, at: datetime) -> None:
+    """/debug_token was asked in vain: not again before `at`."""
+    _set(conn, fingerprint, check_at=at)
 
 
 def lease(conn: Connection, fingerprint: str, *, by: str, now: datetime) -> bool:
     """Single flight: True for the one who may refresh this token now."""
-    t = capi_token.c
-    free = or_(t.refresh_until.is_(None), t.refresh_until <= now)
-    taken = update(capi_token).where(t.fingerprint == fingerprint, free)
+    taken = update(capi_token).where(capi_token.c.fingerprint == fingerprint, _free(now))
     return conn.execute(taken.values(refresh_by=by, refresh_until=now + LEASE)).rowcount == 1
+
+
+def is_leased(known: Row[Any], *, now: datetime) -> bool:
+    """Whether somebody refreshes this token now."""
+    return known.refresh_until is not None and now < known.refresh_until <= now + _SKEWED
+
+
+def _free(now: datetime) -> Any:
+    until = capi_token.c.refresh_until
+    return or_(until.is_(None), until <= now, until > now + _SKEWED)
 
 
 def release(conn: Connection, fingerprint: str, *, by: str) -> None:
@@ -126,13 +155,19 @@ def holds(conn: Connection, fingerprint: str, *, by: str, now: datetime) -> bool
     return conn.execute(mine.values(refresh_until=now + LEASE)).rowcount == 1
 
 
-def due_for_refresh(conn: Connection, *, now: datetime, limit: int, broken: bool) -> list[str]:
-    """Fingerprints whose refresh is due and possible: of broken tokens, or of healthy ones."""
+def due_for_refresh(
+    conn: Connection, *, now: datetime, limit: int, broken: bool, soon: datetime | None = None
+) -> list[str]:
+    """Fingerprints whose refresh is due and possible: of broken tokens, or of healthy ones.
+
+    Those that end by `soon` come first, then those whose end Meta was not asked for yet.
+    """
     t = capi_token.c
-    free = or_(t.refresh_until.is_(None), t.refresh_until <= now)
+    urgency = [case((t.expires_at <= soon, 0), (t.expires_at.is_(None), 1), else_=2)] if soon else []
     kind = t.broken_since.is_not(None) if broken else t.broken_since.is_(None)
-    due = select(t.fingerprint).where(t.next_refresh_at <= now, free, kind, t.needs_reconnect.is_(False))
-    return list(conn.scalars(due.order_by(t.next_refresh_at).limit(limit)))
+    ready = _free(now) & or_(t.wait_until.is_(None), t.wait_until <= now)
+    due = select(t.fingerprint).where(t.next_refresh_at <= now, ready, kind, t.needs_reconnect.is_(False))
+    return list(conn.scalars(due.order_by(*urgency, t.next_refresh_at).limit(limit)))
 
 
 def unplanned(conn: Connection) -> set[str]:
@@ -142,11 +177,42 @@ def unplanned(conn: Connection) -> set[str]:
     return set(conn.scalars(select(t.fingerprint).where(t.next_refresh_at.is_(None), healthy)))
 
 
-def due_for_check(conn: Connection, *, before: datetime, limit: int) -> list[str]:
-    """Fingerprints that /debug_token was not asked about since `before`, never asked first."""
+def due_for_check(conn: Connection, *, now: datetime, limit: int) -> list[str]:
+    """Fingerprints that Meta is to be asked about, those it was never asked about first.
+
+    A moment more than a day ahead can only come from a clock that was wrong: it counts as due.
+    """
     t = capi_token.c
-    due = select(t.fingerprint).where(or_(t.checked_at.is_(None), t.checked_at < before))
-    return list(conn.scalars(due.order_by(t.checked_at.is_not(None), t.checked_at).limit(limit)))
+    due = or_(t.check_at.is_(None), t.check_at <= now, t.check_at > now + _DAY)
+    ordered = select(t.fingerprint).where(due).order_by(t.check_at.is_not(None), t.check_at)
+    return list(conn.scalars(ordered.limit(limit)))
+
+
+def count(conn: Connection) -> int:
+    """How many tokens are known."""
+    return int(conn.scalar(select(func.count()).select_from(capi_token)) or 0)
+
+
+def hold_back(conn: Connection, fingerprint: str, *, until: datetime, failure: str) -> None:
+    """No call with this token before `until`: Meta's limit for its user."""
+    _set(conn, fingerprint, wait_until=until, wait_failure=failure)
+
+
+def due_for_probe(conn: Connection, *, now: datetime, first: timedelta, limit: int) -> list[Row[Any]]:
+    """Tokens that only their owner can mend and that are looked at again: `first` after they broke, then as planned."""
+    t = capi_token.c
+    lost = t.needs_reconnect.is_(True) & t.broken_since.is_not(None)
+    unplanned = or_(t.probe_at.is_(None), t.probe_at <= t.broken_since)  # or planned for an earlier trouble
+    due = or_((t.probe_at <= now) & ~unplanned, unplanned & (t.broken_since <= now - first))
+    return list(conn.execute(select(capi_token).where(lost, due).order_by(t.probe_at).limit(limit)))
+
+
+def take_probe(conn: Connection, known: Row[Any], *, probes: int, next_at: datetime) -> bool:
+    """The right to look at this token once; True for the one who was first. The next look is at `next_at`."""
+    t = capi_token.c
+    mine = update(capi_token).where(t.fingerprint == known.fingerprint, t.needs_reconnect.is_(True))
+    unmoved = mine.where(t.probe_at.is_(None) if known.probe_at is None else t.probe_at == known.probe_at)
+    return conn.execute(unmoved.values(probes=probes, probe_at=next_at)).rowcount == 1
 
 
 def retire(conn: Connection, fingerprint: str) -> None:

@@ -1,4 +1,4 @@
-"""Column types: moments that are always aware UTC, and the one that stores tokens."""
+"""Column types: moments that are always aware UTC. The one that stores tokens is in `core.store.sealing`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from core.clock import as_utc, from_unix
-from core.secret import Secret
 
 
 class Moment(TypeDecorator[datetime]):
@@ -68,16 +67,3 @@ class _LooseDateTime(sqlite.DATETIME):
 
     def result_processor(self, dialect: Dialect, coltype: object) -> None:  # noqa: ARG002
         return None
-
-
-class TokenText(TypeDecorator[Secret]):
-    """A Meta access token: a `Secret` in Python, text in the platform's table."""
-
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: Secret | None, dialect: Dialect) -> str | None:  # noqa: ARG002
-        return None if value is None else value.reveal()
-
-    def process_result_value(self, value: str | None, dialect: Dialect) -> Secret | None:  # noqa: ARG002
-        return Secret(value) if value and value.strip() else None

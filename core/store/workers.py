@@ -43,3 +43,21 @@ def claim_task(conn: Connection, task: str, *, every: timedelta, now: datetime) 
     conn.execute(insert_into(conn, capi_schedule).values(task=task, due_at=now).on_conflict_do_nothing())
     due = (s.due_at <= now) | (s.due_at > now + every + timedelta(seconds=1))
     return conn.execute(update(capi_schedule).where(s.task == task, due).values(due_at=now + every)).rowcount == 1
+
+
+def take_turn(conn: Connection, name: str, *, a_minute: int, burst: int, now: datetime) -> bool:
+    """True for `a_minute` callers in any minute at most, of all workers; `burst` of them may come at once.
+
+    The generic cell rate algorithm: one row holds the moment up to which turns are used up. A moment that lies further
+    ahead than turns can reach comes from a clock that was put back.
+    """
+    spacing = timedelta(minutes=1) / max(1, a_minute - burst + 1)
+    s = capi_schedule.c
+    conn.execute(insert_into(conn, capi_schedule).values(task=name, due_at=now).on_conflict_do_nothing())
+    used_up = conn.scalars(select(s.due_at).where(s.task == name).with_for_update()).one()
+    if used_up > now + (burst + 1) * spacing:
+        used_up = now
+    if used_up > now + (burst - 1) * spacing:
+        return False
+    conn.execute(update(capi_schedule).where(s.task == name).values(due_at=max(used_up, now) + spacing))
+    return True

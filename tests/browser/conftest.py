@@ -69,7 +69,7 @@ def _wait(url: str, server: subprocess.Popen[bytes]) -> None:
         try:
             if requests.get(url, timeout=1).ok:
                 return
-        except requests.ConnectionError:
+        except requests.RequestException:
             time.sleep(0.1)
     raise AssertionError("the console did not start")
 

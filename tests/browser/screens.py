@@ -9,7 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-PAGES = {"overview": "", "tokens": "tokens", "refresh-history": "refresh-history", "failed-events": "failed-events"}
+PAGES = {
+    "overview": "",
+    "tokens": "tokens",
+    "refresh-history": "refresh-history",
+    "failed-events": "failed-events",
+    "reconnect": "reconnect",
+}
 LARGEST = 300 * 1024
 CHROMIUM = "/usr/bin/chromium"
 # As root, without a screen, and without asking the outside for anything.
@@ -38,9 +44,21 @@ def chromium() -> Iterator[Any]:
 
 def settle(page: Any) -> None:
     """Wait until the script has run and charts and tables are drawn."""
-    page.wait_for_selector(IDLE, timeout=20_000)
+    page.wait_for_selector(IDLE, timeout=60_000)
     page.wait_for_timeout(700)
-    page.wait_for_selector(IDLE, timeout=20_000)
+    page.wait_for_selector(IDLE, timeout=60_000)
+
+
+def show_link(page: Any) -> None:
+    """The first case with its link: made, or shown once more."""
+    page.get_by_test_id("stDataFrameResizable").first.click(position={"x": 16, "y": 45})
+    settle(page)
+    for label in ("Make the link", "Remind with the same link"):
+        if page.get_by_role("button", name=label).count():
+            page.get_by_role("button", name=label).click()
+            break
+    page.mouse.move(0, 0)
+    settle(page)
 
 
 def take(url: str, folder: Path, *, pages: dict[str, str] = PAGES, size: tuple[int, int] = (1440, 900)) -> list[Path]:
@@ -56,6 +74,8 @@ def take(url: str, folder: Path, *, pages: dict[str, str] = PAGES, size: tuple[i
             for name, path in pages.items():
                 page.goto(f"{url.rstrip('/')}/{path}")
                 settle(page)
+                if name == "reconnect":
+                    show_link(page)
                 target = folder / f"{name}{'' if theme == 'light' else '-dark'}.png"
                 target.write_bytes(small(page.screenshot()))
                 taken.append(target)

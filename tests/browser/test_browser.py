@@ -13,10 +13,13 @@ from sqlalchemy import select, text
 from core import clock
 from core.store import jobs
 from core.store.database import reading, writing
-from core.store.schema import capi_job, capi_job_item
+from core.store.schema import capi_audit, capi_job, capi_job_item
 from tests.browser.conftest import Console
 from tests.browser.screens import CHROMIUM, IDLE, PAGES, settle
+from tests.desk import trouble
 from tests.desk.rows import MARK
+
+PASTED = "EAApastedTokenThatNobodyMaySee"
 
 pytestmark = [
     pytest.mark.browser,
@@ -55,7 +58,7 @@ def test_a_deep_link_works_on_a_fresh_server(console: Console, page: Any) -> Non
     assert page.get_by_role("heading", level=1).all_inner_texts() == ["Failed events"]
     assert page.get_by_text("Page not found").count() == 0
     assert page.get_by_test_id("stException").count() == 0
-    assert page.get_by_test_id("stSidebarNav").get_by_role("link").count() == 5
+    assert page.get_by_test_id("stSidebarNav").get_by_role("link").count() == 6
     assert _cell(page, 1, 2, 0) == "Token gone"
 
 
@@ -109,6 +112,18 @@ def test_progress_lives_and_a_question_is_not_interrupted(console: Console, page
     assert page.get_by_role("button", name="Refresh selected (1)").is_enabled()
 
 
+def test_a_link_is_made_with_one_click_however_often_it_is_clicked(console: Console, page: Any) -> None:
+    trouble.open_cases(console.engine, now=clock.now(), states=("made",))
+    _open(page, console, "reconnect")
+    _tick(page, 0, 0)
+    page.get_by_role("button", name="Make the link").dblclick()
+    page.get_by_text("The link, until").wait_for()
+    settle(page)
+    with reading(console.engine) as conn:
+        assert list(conn.scalars(select(capi_audit.c.action))) == ["make_link"]
+    assert page.get_by_role("link", name="Open it in your mail program").get_attribute("href").startswith("mailto:")
+
+
 def test_filters_stand_in_the_address(console: Console, page: Any) -> None:
     _open(page, console, "tokens")
     page.get_by_test_id("stButtonGroup").get_by_text("EXPIRED", exact=True).click()
@@ -145,17 +160,36 @@ def test_nothing_is_asked_of_the_outside_and_no_token_is_on_the_wire(console: Co
     page.on("websocket", watch)
     broken: list[str] = []
     page.on("console", lambda line: "Content Security Policy" in line.text and broken.append(line.text))
+    _trouble(console)
     for path in (*PAGES.values(), "jobs"):
         _open(page, console, path)
-    _open(page, console, "failed-events?show=dead")
-    _tick(page, 1, 0)
+    for path, table in (("failed-events?show=dead", 1), ("reconnect", 0), ("tokens?q=owner0", 0)):
+        _open(page, console, path)
+        _tick(page, table, 0)
+    page.get_by_text("Put another token in its place").click()
+    page.get_by_label("Access token").fill(PASTED)
+    page.get_by_role("button", name="Verify and store").click()
+    page.get_by_text("This was not ordered:").wait_for()
+    assert page.get_by_label("Access token").input_value() == ""
+    assert not any(PASTED.encode() in frame for frame in frames)
     assert outside == []
     assert broken == []
     assert len(frames) > 20
     assert not any(MARK.encode() in frame for frame in frames)
     assert MARK not in page.content()
+    assert PASTED not in page.content()
     assert MARK not in console.log.read_text()
     assert page.locator(IDLE).count() == 1
+
+
+def _trouble(console: Console) -> None:
+    """Everything that may show foreign text: cases, an incident, alerts, a channel that fails, a pixel out of reach."""
+    now = clock.now()
+    trouble.open_cases(console.engine, now=now)
+    trouble.incident(console.engine, now=now)
+    trouble.alerts(console.engine, now=now)
+    trouble.failing_channel(console.engine, now=now)
+    trouble.unreached(console.engine, "app-00000", now=now)
 
 
 def _is_outside(console: Console, url: str) -> bool:

@@ -111,6 +111,12 @@ def _tokens(shops: list[dict[str, Any]], now: datetime) -> Iterator[dict[str, An
                 "broken_since": now - HOUR * 5 if shop["broken"] else None,
                 "broken_failure": shop["broken"],
                 "broken_words": "Error validating access token" if shop["broken"] else None,
+                "kind": "SYSTEM_USER" if shop["never"] else "USER",
+                "meta_user_id": f"1000{shop['user'][-5:]}",
+                "meta_app_id": "1234567890",
+                "scopes": "ads_management business_management",
+                "issued_at": now - DAY * 5,
+                "checked_at": now - HOUR * 3,
             }
 
 

@@ -10,10 +10,7 @@ from sqlalchemy import Engine, select
 from core.desk import commands, queries
 from core.desk.commands import Operator
 from core.errors import Conflict, Forbidden, NotFound, Refused
-from core.meta.answers import TokenFacts
-from core.secret import Secret
-from core.services.policy import Policy
-from core.store import api_keys, apps, audit
+from core.store import api_keys, audit
 from core.store.database import reading, writing
 from core.store.schema import capi_audit, capi_job, capi_job_item
 from tests.desk.rows import seed
@@ -108,7 +105,6 @@ def test_a_viewer_orders_nothing(world: Engine, now: datetime) -> None:
         lambda: commands.order_refresh_all(world, by=VIEWER, now=now),
         lambda: commands.order_retry(world, _view(world, "dead", now), by=VIEWER, now=now),
         lambda: commands.cancel_job(world, 1, by=VIEWER, now=now),
-        lambda: commands.set_token(world, "app-00000", Secret("x"), by=SUPPORT, now=now, policy=Policy()),
         lambda: commands.add_api_key(world, title="t", scope="refresh", by=SUPPORT, now=now),
     ):
         with pytest.raises(Forbidden):
@@ -126,39 +122,6 @@ def test_cancel(world: Engine, now: datetime) -> None:
     with pytest.raises(NotFound):
         commands.cancel_job(world, 999, by=SUPPORT, now=now)
     assert [line[1] for line in _trail(world)] == ["refresh_tokens", "cancel_job"]
-
-
-def _facts(now: datetime, *, valid: bool) -> TokenFacts:
-    end = now + timedelta(days=60)
-    return TokenFacts(valid, "USER", "1", "2", ("ads_management",), end, False, None, None, words="It is over")
-
-
-def test_a_token_is_stored_once_meta_has_agreed(world: Engine, now: datetime) -> None:
-    new = Secret("EAAnewToken")
-    app = commands.set_token(
-        world, "app-00001", new, by=ADMIN, now=now, policy=Policy(), verify=lambda _: _facts(now, valid=True)
-    )
-    assert app.fingerprint == new.fingerprint
-    assert app.expires_at == now + timedelta(days=60)
-    with reading(world) as conn:
-        rows = queries.token_health(conn, now=now, soon=timedelta(days=7), window=WINDOW, search=new.fingerprint)
-    assert [row.app_id for row in rows] == ["app-00001"]
-    assert "EAAnewToken" not in repr(_trail(world))
-
-
-def test_a_token_meta_refuses_is_not_stored(world: Engine, now: datetime) -> None:
-    with pytest.raises(Refused, match="It is over"):
-        commands.set_token(
-            world,
-            "app-00001",
-            Secret("EAAbad"),
-            by=ADMIN,
-            now=now,
-            policy=Policy(),
-            verify=lambda _: _facts(now, valid=False),
-        )
-    with reading(world) as conn:
-        assert apps.get(conn, "app-00001").fingerprint != Secret("EAAbad").fingerprint
 
 
 def test_apps_and_api_keys(engine: Engine, now: datetime) -> None:

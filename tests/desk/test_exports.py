@@ -12,7 +12,8 @@ import pytest
 from sqlalchemy import Engine
 
 from core.desk import exports
-from core.desk.explain import FAILURES, OUTCOMES, REASONS, explain, next_step
+from core.desk.explain import FAILURES, OUTCOMES, REASONS, explain
+from core.desk.steps import next_step
 from core.inbound import shopify_events
 from core.meta import events
 from core.meta.failures import Failure

@@ -84,7 +84,7 @@ def test_what_is_no_token_is_refused_without_being_repeated(run: Run, typed: str
 
 
 def test_refresh_of_one_app_mends_its_siblings_too(run: Run, world: World) -> None:
-    token = world.meta.create_token()
+    token = world.meta.create_token(expires_in=2 * DAY.total_seconds())
     app, sibling = (world.an_app(token, expires_in=2 * DAY, email="owner@example.com") for _ in range(2))
     done = rows(run("refresh", "--app", app.public_id, "--json"))
     assert [(row["outcome"], row["apps updated"]) for row in done] == [("extended", 2)]

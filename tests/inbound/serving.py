@@ -63,9 +63,9 @@ class Endpoint:
 
 
 @contextlib.contextmanager
-def serving(app: Starlette) -> Iterator[str]:
-    """The address of this ASGI app while it runs."""
-    listener = listen("127.0.0.1", 0)
+def serving(app: Starlette, *, port: int = 0) -> Iterator[str]:
+    """The address of this ASGI app while it runs; port 0 takes a free one."""
+    listener = listen("127.0.0.1", port)
     config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False, proxy_headers=False)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

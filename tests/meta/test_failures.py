@@ -7,7 +7,9 @@ from core.meta.failures import (
     RULES,
     TOKEN_FAILURES,
     Failure,
+    Scope,
     classify,
+    scope_of,
 )
 
 CASES = [
@@ -133,3 +135,11 @@ def test_every_rule_has_a_short_name_and_a_failure():
     assert all(0 < len(rule.name) <= 40 for rule in (*RULES, *OUTSIDE_THE_TABLE))
     assert {rule.failure for rule in (*RULES, NO_RULE)} == set(Failure)
     assert {"token_expired", "token_dead", "token_soft"} == TOKEN_FAILURES
+
+
+@pytest.mark.parametrize(
+    ("scope", "codes"),
+    [(Scope.APP, (4, 341)), (Scope.TOKEN, (17, 32, 368)), (Scope.PIXEL, (613, 80000, 80004, 80014, None, 190))],
+)
+def test_a_limit_counts_for_our_app_the_user_or_the_pixel(scope, codes):
+    assert [scope_of(code) for code in codes] == [scope] * len(codes)

@@ -51,7 +51,7 @@ def test_send_joins_the_stored_bytes_and_keeps_the_token_in_the_header(graph, me
     assert request.headers["Content-Type"] == "application/json"
     assert "tok-a" not in request.url
     assert (sent.events_received, sent.words, sent.trace_id, sent.status) == (2, "a; b", "T1", 200)
-    assert sent.retry_after is None
+    assert sent.used_up is None
 
 
 def test_the_proof_goes_out_only_for_tokens_of_our_app(graph, meta):

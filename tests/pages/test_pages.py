@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import Engine, select, text
 from streamlit.testing.v1 import AppTest
 
+from core.desk.explain import FAILURES, OUTCOMES, explain
 from core.desk.operators import Operator
 from core.store.database import reading
 from core.store.schema import capi_audit, capi_job, capi_job_item
@@ -133,8 +134,30 @@ def test_one_event_in_detail(world: Engine, opens: Opens) -> None:
 
 def test_one_refresh_in_detail(world: Engine, opens: Opens) -> None:
     at = _choose(opens("refresh_history", outcome=["needs_reconnect"]), 0, [0])
-    assert "evil.example" in "\n".join(t.value for t in at.text)
+    assert "evil.example" in at.code[0].value
+    assert "190/460, password changed" in at.code[0].value
     assert "evil.example" not in "\n".join(m.value for m in at.markdown)
+
+
+@pytest.mark.parametrize("outcome", list(OUTCOMES))
+def test_every_outcome_is_explained_beside_metas_words(world: Engine, opens: Opens, outcome: str) -> None:
+    with world.begin() as conn:
+        conn.execute(text("UPDATE capi_refresh SET outcome = :outcome").bindparams(outcome=outcome))
+    at = _choose(opens("refresh_history", outcome=[outcome]), 0, [0])
+    assert OUTCOMES[outcome].what in at.subheader[0].value
+    assert OUTCOMES[outcome].do in "\n".join(c.value for c in at.caption)
+    assert "Trace id    AbCdEf" in at.code[0].value
+
+
+@pytest.mark.parametrize("failure", [*FAILURES, "no_token", "past_deadline"])
+def test_every_failure_is_explained_beside_metas_words(world: Engine, opens: Opens, failure: str) -> None:
+    with world.begin() as conn:
+        conn.execute(text("UPDATE capi_event SET failure = :f WHERE state = 'dead'").bindparams(f=str(failure)))
+    at = _choose(opens("failed_events", show="dead"), 1, [0])
+    said = explain(failure)
+    assert at.subheader[-1].value == said.what
+    assert f"{said.whose}: {said.do}." in [c.value for c in at.caption]
+    assert "Trace id    TrAcE" in at.code[1].value
 
 
 def test_a_job_is_cancelled(world: Engine, opens: Opens) -> None:

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import text
 
 from core.secret import Secret
-from core.services import checkup, watch
-from core.services.policy import Policy
+from core.services import checkup, schedule, watch
+from core.services.policy import Policy, spread
 from core.services.sending import RESTS
 from core.store import apps
 from core.store.database import writing
@@ -80,16 +80,16 @@ def test_an_end_stored_after_its_token_is_planned_for(world: World) -> None:
     with writing(world.engine) as conn:
         apps.write_token(conn, app.id, token, expires_at=world.clock() + 5 * DAY)
     watch.notice_tokens(world.engine, POLICY, now=world.clock())
-    assert watch.due_refreshes(world.engine, now=world.clock()) == [token.fingerprint]
+    assert schedule.due_refreshes(world.engine, POLICY, now=world.clock()) == [token.fingerprint]
 
 
 def test_meta_knows_better_when_a_token_ends(world: World) -> None:
     token = world.meta.create_token(expires_in=5 * 24 * 3600)
     world.an_app(token, expires_in=90 * DAY)
     _notice_all(world)
-    assert watch.due_refreshes(world.engine, now=world.clock()) == []
+    assert schedule.due_refreshes(world.engine, POLICY, now=world.clock()) == []
     checkup.check_tokens(world.engine, world.graph(), POLICY, now=world.clock(), limit=10)
-    assert watch.due_refreshes(world.engine, now=world.clock()) == [token.fingerprint]
+    assert schedule.due_refreshes(world.engine, POLICY, now=world.clock()) == [token.fingerprint]
 
 
 def test_the_check_does_not_touch_a_token_stored_meanwhile(world: World) -> None:
@@ -141,8 +141,11 @@ def test_scheduled_refreshes_are_found_but_not_those_of_broken_tokens(world: Wor
     soon = world.an_app(world.meta.create_token(expires_in=3600), expires_in=DAY)
     far = world.an_app(world.meta.create_token(), expires_in=50 * DAY)
     _notice_all(world)
-    assert watch.due_refreshes(world.engine, now=world.clock()) == [soon.fingerprint]
-    assert watch.due_refreshes(world.engine, now=world.clock() + 21 * DAY) == [soon.fingerprint, far.fingerprint]
+    assert schedule.due_refreshes(world.engine, POLICY, now=world.clock()) == [soon.fingerprint]
+    assert schedule.due_refreshes(world.engine, POLICY, now=world.clock() + 21.5 * DAY) == [
+        soon.fingerprint,
+        far.fingerprint,
+    ]
 
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -150,13 +153,13 @@ NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 def test_a_start_spreads_the_window_over_a_day_and_the_last_week_goes_at_once() -> None:
     names = [f"fp_{n}" for n in range(500)]
-    spread = [POLICY.first_refresh(name, NOW + 20 * DAY, NOW) for name in names]
-    hours = [((due or NOW) - NOW) / timedelta(hours=1) for due in spread]
+    moments = [POLICY.first_refresh(name, NOW + 20 * DAY, NOW) for name in names]
+    hours = [((due or NOW) - NOW) / timedelta(hours=1) for due in moments]
     assert 0 <= min(hours) < 1
     assert 23 < max(hours) < 24
     assert all(sum(h <= hour < h + 6 for hour in hours) > 80 for h in (0, 6, 12, 18))
     assert POLICY.first_refresh("fp", NOW + 6 * DAY, NOW) == NOW
-    assert POLICY.first_refresh("fp", NOW + 45 * DAY, NOW) == NOW + 15 * DAY
+    assert POLICY.first_refresh("fp", NOW + 45 * DAY, NOW) == NOW + 15 * DAY + DAY * spread("fp")
     assert POLICY.first_refresh("fp", None, NOW) is None
 
 

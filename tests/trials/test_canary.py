@@ -13,7 +13,8 @@ from core.desk import exports
 from core.meta.graph import Graph, GraphError
 from core.sandbox.shop import Shop
 from core.secret import Secret
-from core.store.database import reading
+from core.store import keyring
+from core.store.database import is_embedded, reading
 from tests.processes import environment, eventually, free_port, running
 from tests.world import APP_SECRET, DAY, World
 
@@ -30,6 +31,12 @@ def _tables(engine: Engine) -> str:
             if table.startswith("capi_"):
                 shown += [str(row) for row in conn.execute(text(f'SELECT * FROM "{table}"'))]
     return "\n".join(shown)
+
+
+def _files(engine: Engine) -> str:
+    """A dump of the database as it lies on the disk, where tokens are encrypted."""
+    path = str(engine.url.database)
+    return "".join(Path(path + ending).read_bytes().decode("latin-1") for ending in ("", "-wal"))
 
 
 def test_nothing_marked_reaches_logs_tables_exports_or_answers(world: World, database_url: str, tmp_path: Path) -> None:
@@ -57,6 +64,11 @@ def test_nothing_marked_reaches_logs_tables_exports_or_answers(world: World, dat
     with reading(world.engine) as conn:
         report = "".join(exports.expiry_report(conn, now=now(), soon=7 * DAY, window=30 * DAY))
     everything = {"logs": logs, "tables": _tables(world.engine), "report": report, "answers": str(answers)}
+    if encrypted := is_embedded(world.engine):
+        everything["files"] = _files(world.engine)
+        key = Path(f"{world.engine.url.database}.key").read_text().splitlines()[-1]
+        assert key not in str(everything)
+    assert encrypted == bool(keyring.of(world.engine))
     for place, found in everything.items():
         assert len(found) > 100, place
         for marked in (MARK, MARK[:20], SHOPIFY, APP_SECRET, MAIL):

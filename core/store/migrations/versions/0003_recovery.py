@@ -34,6 +34,15 @@ def token() -> None:
         ),
     )
     op.add_column("capi_token", sa.Column("wait_failure", sa.Text(), nullable=True))
+    op.add_column(
+        "capi_token",
+        sa.Column("scopes_since", Moment(), nullable=True, comment="since when they are these"),
+    )
+    op.add_column(
+        "capi_token",
+        sa.Column("check_at", Moment(), nullable=True, comment="when Meta is asked about it again; empty: now"),
+    )
+    op.create_index(op.f("ix_capi_token_check_at"), "capi_token", ["check_at"], unique=False)
 
 
 def case() -> None:
@@ -155,6 +164,9 @@ def trouble() -> None:
         sa.Column("probes", sa.Integer(), server_default="0", nullable=False),
         sa.Column("closed_at", Moment(), nullable=True),
         sa.Column("waited", sa.Integer(), nullable=True, comment="events that waited for its end"),
+        sa.Column(
+            "pace", sa.Integer(), nullable=True, comment="calls a minute that follow its end at most, for half an hour"
+        ),
         sa.CheckConstraint("kind IN ('app_config','rate_limited','meta_away')", name=op.f("ck_capi_incident_kind")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_capi_incident")),
     )

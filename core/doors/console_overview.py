@@ -1,0 +1,104 @@
+"""What the first page is made of: what is wrong for everybody, what is lost first, who is told, what runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import streamlit as st
+
+from core import clock
+from core.desk import alerts, frames, frames_recovery, incidents, queries, system
+from core.desk.explain_tokens import INCIDENTS
+from core.doors import console
+from core.doors import console_tables as tables
+from core.store import keyring
+
+_SHOWN_ALERTS = 8
+
+
+def trouble(found: Sequence[incidents.IncidentRow]) -> None:
+    """One banner for each open incident: sending and refreshes pause, nothing is lost meanwhile."""
+    now = clock.now()
+    for row in found:
+        said = INCIDENTS[row.kind]
+        with st.container(key=f"incident-{row.kind.replace('_', '-')}"):
+            st.subheader(f":material/warning: {said.what}")
+            since = (
+                f"Since {console.both(row.opened_at)} ({console.span(now - row.opened_at)}), {row.refusals:,} refusals."
+            )
+            waits = f"{frames.count(row.waiting_now)} events wait and go out by themselves when it ends."
+            st.markdown(f"{since} **{waits}** {said.whose}: {said.do}.")
+            code = "/".join(str(number) for number in (row.code, row.subcode) if number is not None)
+            st.code(f"Meta: {row.words or 'said nothing'}", language=None, wrap_lines=True)
+            st.caption(f"Code {code or '–'}, trace id {row.trace_id or '–'}. Next try {console.both(row.probe_at)}.")
+
+
+def rescue(seen: queries.Overview) -> None:
+    """The rescue clock: what is lost first, and when."""
+    if not seen.waiting or seen.first_deadline_at is None:
+        with st.container(key="calm"):
+            st.subheader("Nothing waits for a token")
+            st.caption("Every event goes out as it comes in.")
+        return
+    left = console.span(seen.first_deadline_at - clock.now())
+    worth = frames.money(seen.money)
+    with st.container(key="rescue"):
+        st.subheader(
+            f"{frames.count(seen.waiting)} events wait behind {seen.tokens:,} tokens; the first is lost in {left}"
+        )
+        ends = f"Meta takes an event for seven days: the first ends {console.both(seen.first_deadline_at)}."
+        st.caption(f"{worth} of purchases are among them. {ends}" if worth else ends)
+        with st.container(horizontal=True):
+            work, broken = console.page("tokens"), {"health": ["Needs reconnect", "EXPIRED"]}
+            st.page_link(work, label="Work through these tokens", icon=":material/key:", query_params=broken)
+            st.page_link(console.page("reconnect"), label="Send reconnect links", icon=":material/link:")
+            st.page_link(console.page("failed-events"), label="See the events", icon=":material/outbox:")
+
+
+def told(found: Sequence[alerts.AlertRow], channels: Sequence[alerts.ChannelRow]) -> None:
+    """Open alerts, the worst first, and the addresses that cannot be reached."""
+    if found:
+        st.header("Open alerts")
+        shown = found[:_SHOWN_ALERTS]
+        look = tables.alerts(len(shown), alt="Open alerts, the worst first")
+        st.dataframe(frames_recovery.alerts(shown), hide_index=True, **look)
+        if len(found) > len(shown):
+            st.caption(f"And {len(found) - len(shown):,} more: `capi-console alerts list`")
+    failing = [channel for channel in channels if channel.failures]
+    if failing:
+        st.warning(
+            "Some alerts reach nobody: they are kept, and tried again by themselves.", icon=":material/sms_failed:"
+        )
+        look = tables.channels(len(failing), alt="Alert addresses that fail")
+        st.dataframe(frames_recovery.channels(failing), hide_index=True, **look)
+
+
+def deliveries(seen: queries.Overview) -> None:
+    past = [(hour.delivered, hour.after_refresh, hour.refused) for hour in seen.hours]
+    sent, late, refused = (list(series) for series in zip(*past, strict=True))
+    oldest = f"oldest {console.span(clock.now() - seen.oldest_due_at)}" if seen.oldest_due_at else None
+    look: dict[str, Any] = {"border": True, "height": "stretch"}
+    with st.grid(5):
+        st.metric("Delivered, 24 h", f"{seen.delivered:,}", chart_data=sent, **look)
+        st.metric("After a refresh, 24 h", f"{seen.after_refresh:,}", chart_data=late, **look)
+        st.metric("Refused, each try, 24 h", f"{seen.refused:,}", chart_data=refused, **look)
+        st.metric("Due now", frames.count(seen.due), delta_description=oldest, **look)
+        st.metric("Dead", frames.count(seen.dead), delta_description="see Failed events" if seen.dead else None, **look)
+
+
+def machinery(seen: queries.Overview) -> None:
+    st.header("Workers")
+    if not seen.workers:
+        st.info("No worker was ever heard of. Start one: `capi-console worker`", icon=":material/info:")
+        return
+    look = tables.workers(len(seen.workers), alt="Workers")
+    st.dataframe(frames.workers(seen.workers), hide_index=True, **look)
+
+
+def setup() -> None:
+    """How this console is set up, in a small line for each thing."""
+    st.header("How this console is set up")
+    lines = system.setup(console.settings(), keyring.of(console.engine()))
+    icons = {True: ":material/check:", False: ":material/info: **To decide:**"}
+    st.caption("  \n".join(f"{icons[line.fine]} {line.words}" for line in lines))

@@ -1,0 +1,180 @@
+"""One token in full, below the list: what is known and found, what it can be asked, and another in its place."""
+
+from __future__ import annotations
+
+import threading
+
+import streamlit as st
+
+from core import clock
+from core.desk import diagnosis, frames, queries
+from core.desk import frames_recovery as shown
+from core.desk.explain import explain
+from core.desk.explain_tokens import FINDINGS
+from core.desk.operators import Operator
+from core.desk.steps import case_step
+from core.doors import console, console_paste, wiring
+from core.doors import console_tables as tables
+from core.errors import CoreError, NotFound
+from core.services.policy import Policy
+
+_ONE_AT_A_TIME = threading.Lock()
+
+
+def drawer(row: queries.TokenRow, operator: Operator) -> None:
+    with st.container(border=True, key="drawer"):
+        if row.fingerprint is None:
+            st.subheader("This app has no token yet")
+            st.caption("Connect Facebook on the platform, or paste a token below.")
+        else:
+            _known(row, row.fingerprint)
+        _diagnose(row, operator)
+        console_paste.form(row, operator)
+
+
+def _known(row: queries.TokenRow, fingerprint: str) -> None:
+    with console.looking() as conn:
+        try:
+            policy = Policy.of(console.settings())
+            seen = queries.token_detail(conn, fingerprint, policy=policy, now=clock.now())
+        except NotFound as error:
+            st.info(str(error), icon=":material/info:")
+            return
+    st.subheader(f"{row.health}: {row.next_step}")
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.code("\n".join(_facts(seen)), language=None, wrap_lines=True)
+    with right:
+        _broken(seen)
+        _found(seen)
+        _case(seen)
+    st.caption("Apps and pixels that hang on it")
+    look = tables.holders(len(seen.holders), alt="Apps that hold this token")
+    st.dataframe(shown.holders(seen.holders), hide_index=True, **look)
+    if seen.refreshes:
+        st.caption("Its last refreshes")
+        look = tables.last_refreshes(len(seen.refreshes), alt="The token's last refreshes")
+        st.dataframe(shown.last_refreshes(seen.refreshes), hide_index=True, **look)
+
+
+def _facts(seen: queries.TokenDetail) -> list[str]:
+    both = console.both
+    ends = "never" if seen.never_expires else both(seen.expires_at)
+    kind = f"{seen.kind or 'not known yet'}{', of another Meta app' if seen.foreign_app else ''}"
+    lines = [
+        f"Token         {seen.fingerprint}",
+        f"Owner         {seen.email or '–'}",
+        f"User id       {seen.user_id}",
+        f"Kind          {kind}",
+        f"Meta user     {seen.meta_user_id or '–'}",
+        f"Meta app      {seen.meta_app_id or '–'}",
+        f"Permissions   {', '.join((seen.scopes or '–').split())}",
+        f"Ends          {ends}",
+        f"Data access   {both(seen.data_access_expires_at)}",
+        f"Issued        {both(seen.issued_at)}",
+        f"Here since    {both(seen.first_seen_at)}" + (", by our refresh" if seen.obtained_at else ""),
+        f"Checked       {both(seen.checked_at)}",
+        f"Next refresh  {both(seen.next_refresh_at)}" + (f", {seen.failures} in vain" if seen.failures else ""),
+        f"Waiting       {seen.waiting:,} events",
+    ]
+    if seen.wait_until is not None:
+        lines.append(f"Rests until   {both(seen.wait_until)}, {frames.said(seen.wait_failure)}")
+    if seen.probe_at is not None:
+        lines.append(f"Tried again   {both(seen.probe_at)}")
+    return lines
+
+
+def _broken(seen: queries.TokenDetail) -> None:
+    if seen.broken_since is None:
+        return
+    said = explain(seen.broken_failure)
+    step = explain("needs_reconnect") if seen.needs_reconnect else said
+    st.error(f"{said.what}, since {console.both(seen.broken_since)}", icon=":material/link_off:")
+    st.caption(f"{step.whose}: {step.do}.")
+    if seen.broken_words:
+        st.code(seen.broken_words, language=None, wrap_lines=True)
+
+
+def _found(seen: queries.TokenDetail) -> None:
+    """What is wrong with a token that still works, the most pressing first, with Meta's words beside."""
+    for one in seen.findings:
+        said = FINDINGS[one.word]
+        show = st.info if one.warning else st.warning
+        show(f"{said.what}, since {console.both(one.since)}", icon=":material/troubleshoot:")
+        st.caption(f"{said.whose}: {said.do}.")
+        code = "/".join(str(number) for number in (one.code, one.subcode) if number is not None)
+        notes = (one.pixel_id and f"Pixel {one.pixel_id}", code and f"code {code}", one.trace_id)
+        if lines := [*filter(None, (one.words, ", ".join(filter(None, notes))))]:
+            st.code("\n".join(lines), language=None, wrap_lines=True)
+
+
+def _case(seen: queries.TokenDetail) -> None:
+    if seen.case is None:
+        return
+    st.info(f"Reconnect case {seen.case.id}: {case_step(seen.case, clock.now())}.", icon=":material/link:")
+    st.page_link(
+        console.page("reconnect"),
+        label="See the case",
+        icon=":material/arrow_forward:",
+        query_params={"q": seen.fingerprint},
+    )
+
+
+def _diagnose(row: queries.TokenRow, operator: Operator) -> None:
+    """The checks run while the page waits: a few calls, each with its own end, one diagnosis at a time."""
+    st.divider()
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        code = st.text_input(
+            "Test event code (optional)",
+            key="test_code",
+            placeholder="TEST12345",
+            max_chars=40,
+            width=220,
+            help="From Meta's Events Manager, Test events. Meta counts a test event like a real one.",
+        )
+        asked = st.button(
+            "Diagnose", key="diagnose", icon=":material/stethoscope:", disabled=not operator.may("diagnose")
+        )
+    if code:
+        st.caption(
+            "With a code one made-up event is sent to the pixel. Meta does not drop test events: it counts them."
+        )
+    results = st.session_state.setdefault("diagnosed", {})
+    if asked:
+        with st.spinner("Asking Meta…"):
+            _run(row, code.strip() or None, operator, results)
+    if row.app_id in results:
+        at, checks = results[row.app_id]
+        failed = [check for check in checks if check.ok is False]
+        result = f"{len(failed)} of {len(checks)} checks failed" if failed else f"{len(checks)} checks, no fault"
+        st.caption(f"Diagnosed {console.both(at)}: {result}")
+        if failed:
+            lines = (f"{check.name}: {check.words}\n  → {check.do or 'read the words'}" for check in failed)
+            st.code("\n".join(lines), language=None, wrap_lines=True)
+        look = tables.checks(len(checks), alt="Checks and their results")
+        st.dataframe(shown.checks(checks), hide_index=True, **look)
+
+
+def _run(row: queries.TokenRow, code: str | None, operator: Operator, results: dict[str, object]) -> None:
+    if not _ONE_AT_A_TIME.acquire(blocking=False):
+        st.warning("Another diagnosis runs just now; try again in a moment.", icon=":material/hourglass_empty:")
+        return
+    graph = wiring.make_graph(console.settings())
+    try:
+        now = clock.now()
+        checks = diagnosis.diagnose(
+            console.engine(),
+            console.settings(),
+            graph,
+            app=row.public_id,
+            test_event_code=code,
+            by=operator,
+            now=now,
+        )
+        results[row.app_id] = (now, checks)
+    except CoreError as error:
+        st.error("The diagnosis was not carried out:", icon=":material/block:")
+        st.text(str(error))
+    finally:
+        graph.close()
+        _ONE_AT_A_TIME.release()

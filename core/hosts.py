@@ -1,0 +1,30 @@
+"""Hosts: which are this machine, which are Meta's, and how one stands in a URL."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Collection
+from urllib.parse import urlsplit
+
+GRAPH = ("graph.facebook.com",)
+DIALOG = ("www.facebook.com",)
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def is_known(url: str, hosts: Collection[str]) -> bool:
+    """Whether this leads to one of `hosts` by https, or to this machine."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    return (parts.scheme == "https" and host in hosts) or is_loopback(host)
+
+
+def shown(host: str) -> str:
+    """A host to listen on as people reach it from this machine, ready for a URL."""
+    named = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
+    return f"[{named}]" if ":" in named and not named.startswith("[") else named

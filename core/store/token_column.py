@@ -1,0 +1,116 @@
+"""The keeper of the two columns that we write in the platform's AppSettings: an app's token, and when it ends.
+
+Every row is read and written through the keys of its database (`core.store.keyring`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Text, func, select, type_coerce, update
+
+from core.errors import NotFound
+from core.secret import Secret
+from core.store import keyring, sealing
+from core.store.database import is_embedded
+from core.store.keyring import ID_LENGTH, Keyring
+from core.store.platform_tables import app_settings
+from core.store.sealing import ABANDONED, PREFIX, SHORTEST, Stored, Unreadable
+
+_TOKEN = app_settings.c.metaAccessToken
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What an app holds: a token, or something that cannot be opened, which has a fingerprint all the same."""
+
+    fingerprint: str
+    token: Secret | None
+    unreadable: Unreadable | None = None
+
+
+def opened(stored: Stored | None, app_id: str, ring: Keyring, *, seen: str | None) -> Held | None:
+    """What this text is worth in this app's row. `seen` is the fingerprint that was last seen there.
+
+    What is locked or was given up keeps the name that it had when it could be opened: several apps may share it.
+    """
+    if stored is None:
+        return None
+    found = sealing.unseal(stored, app_id, ring)
+    if found.token is not None:
+        return Held(found.token.fingerprint, found.token)
+    keeps_name = found.why is Unreadable.LOCKED or found.key_id == ABANDONED
+    return Held(seen if keeps_name and seen else stored.text.fingerprint, None, found.why)
+
+
+def current(conn: Connection, app_id: str, *, seen: str | None) -> tuple[Stored | None, Held | None]:
+    """The row as it stands and what it is worth, locked until the transaction ends."""
+    # FOR UPDATE is left out by SQLite's compiler, where the transaction already holds the write lock.
+    stored = conn.scalar(select(_TOKEN).where(app_settings.c.appId == app_id).with_for_update())
+    return stored, opened(stored, app_id, keyring.of(conn), seen=seen)
+
+
+def write(conn: Connection, app_id: str, token: Secret, *, expires_at: datetime | None) -> None:
+    """Store a token, encrypted where encryption is on; NotFound when the app has no settings."""
+    sealed = sealing.seal(token, app_id, keyring.of(conn))
+    if _update(conn, app_id, metaAccessToken=sealed, metaTokenExpiresAt=expires_at) != 1:
+        raise NotFound(f"app {app_id} has no settings row")
+
+
+def write_end(conn: Connection, app_id: str, stored: Stored, token: Secret, *, expires_at: datetime | None) -> None:
+    """Store when a token ends; one that stood there in the clear is encrypted by the way."""
+    values: dict[str, Any] = {"metaTokenExpiresAt": expires_at}
+    if stored.text == token and keyring.of(conn):
+        values["metaAccessToken"] = sealing.seal(token, app_id, keyring.of(conn))
+    _update(conn, app_id, **values)
+
+
+def _update(conn: Connection, app_id: str, **values: Any) -> int:
+    with wiping(conn):
+        return conn.execute(update(app_settings).where(app_settings.c.appId == app_id).values(**values)).rowcount
+
+
+def swap(conn: Connection, app_id: str, old: Stored, new: Stored) -> bool:
+    """Store another form of the same token; False when somebody has written to the row meanwhile."""
+    same = (app_settings.c.appId == app_id) & (old == _TOKEN)
+    return conn.execute(update(app_settings).where(same).values(metaAccessToken=new)).rowcount == 1
+
+
+def after(conn: Connection, app_id: str, *, limit: int) -> Sequence[tuple[str, Stored]]:
+    """The next rows that hold anything, in the order of their app's id."""
+    rows = select(app_settings.c.appId, _TOKEN).where(_TOKEN.is_not(None), app_settings.c.appId > app_id)
+    found = conn.execute(rows.order_by(app_settings.c.appId).limit(limit)).all()
+    return [(row[0], row[1]) for row in found]
+
+
+def count(conn: Connection) -> int:
+    """How many rows hold anything."""
+    return int(conn.execute(select(func.count()).where(_TOKEN.is_not(None))).scalar_one())
+
+
+def key_ids(conn: Connection) -> Counter[str]:
+    """How many tokens are encrypted with which key, by its id; those in the clear do not count."""
+    text = type_coerce(_TOKEN, Text)
+    head = func.substr(text, 1, len(PREFIX) + ID_LENGTH + 1)
+    whole = (func.substr(text, 1, len(PREFIX)) == PREFIX) & (func.length(text) >= SHORTEST)
+    found = conn.execute(select(head, func.count()).where(whole).group_by(head)).all()
+    named = {row[0].removeprefix(PREFIX).removesuffix("."): row[1] for row in found if row[0].endswith(".")}
+    return Counter({key_id: count for key_id, count in named.items() if keyring.ID.fullmatch(key_id)})
+
+
+@contextmanager
+def wiping(conn: Connection) -> Iterator[None]:
+    """On SQLite, overwrite what updates leave behind in the file, so that no token stays readable there."""
+    # https://www.sqlite.org/pragma.html#pragma_secure_delete; PostgreSQL frees what was replaced, it does not wipe it.
+    if not is_embedded(conn.engine):
+        yield
+        return
+    before = conn.exec_driver_sql("PRAGMA secure_delete").scalar_one()
+    conn.exec_driver_sql("PRAGMA secure_delete=1").all()
+    yield
+    conn.exec_driver_sql(f"PRAGMA secure_delete={int(before)}").all()

@@ -1,0 +1,17 @@
+"""A wave of expiries, in short: `python -m tests.wave` is the long form."""
+
+from __future__ import annotations
+
+from sqlalchemy import Engine
+
+from tests.services.interleavings import hasten
+from tests.wave import simulate
+
+
+def test_a_wave_stays_under_the_cap_and_leaves_no_token_untouched(sqlite_engine: Engine) -> None:
+    """Meta is away for six hours besides; what was due meanwhile comes at the cap's pace, not at once."""
+    hasten(sqlite_engine)
+    wave = simulate(sqlite_engine, 150, cap=3, away=6)
+    assert (wave.untouched, wave.exchanges, wave.outcomes["extended"]) == (0, 150, 150)
+    assert wave.fastest <= 3
+    assert wave.passed
