@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
+
 import streamlit as st
 
 from core import clock
@@ -17,41 +19,54 @@ _LONGEST = 4_096
 def form(row: queries.TokenRow, operator: Operator) -> None:
     """Verified with Meta before it is stored: kind, permissions, Meta user, and that it reaches the pixel."""
     may = operator.may("set_token")
-    with st.expander("Put another token in its place", icon=":material/password:"), st.form("paste", border=False):
-        st.text_input("Access token", key="pasted", type="password", autocomplete="off", disabled=not may)
-        st.text_input("Reason", key="paste_reason", placeholder="Stands in the audit trail", max_chars=200)
-        alone = st.checkbox("For this app only, not for the owner's others that hold the same token", key="paste_alone")
-        other = st.checkbox("Another Meta user than before may take over", key="paste_other")
+    keys = _keys(row)
+    with st.expander("Put another token in its place", icon=":material/password:"), st.form(keys.form, border=False):
+        st.text_input("Access token", key=keys.token, type="password", autocomplete="off", disabled=not may)
+        st.text_input("Reason", key=keys.reason, placeholder="Stands in the audit trail", max_chars=200)
+        st.checkbox("For this app only, not for the owner's others that hold the same token", key=keys.alone)
+        st.checkbox("Another Meta user than before may take over", key=keys.other)
         st.form_submit_button(
             "Verify and store",
-            key="give",
+            key=keys.give,
             type="primary",
             disabled=not may,
-            on_click=_take_out,
+            on_click=_take,
+            args=(row, operator),
             icon=":material/verified:",
         )
         st.caption("Meta is asked about it first; what it refuses is not stored. Nobody can read it here again.")
-    token: Secret | str | None = st.session_state.pop("giving", None)
-    if token is not None and may:
-        with st.spinner("Asking Meta…"):
-            st.session_state["notice"] = _give(row, token, operator, alone=alone, other=other)
-        st.rerun()
 
 
-def _take_out() -> None:
-    """Out of the field at once, so that neither the page nor the session holds it in the clear."""
-    text = str(st.session_state.get("pasted") or "").strip()
-    st.session_state["pasted"] = ""
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """The form's widgets, named for one app: what was typed or ticked for it never stands in another's form."""
+
+    form: str
+    token: str
+    reason: str
+    alone: str
+    other: str
+    give: str
+
+
+def _keys(row: queries.TokenRow) -> _Keys:
+    return _Keys(*(f"paste_{field.name}.{row.app_id}" for field in fields(_Keys)))
+
+
+def _take(row: queries.TokenRow, operator: Operator) -> None:
+    """In the button's callback: for the app that was on screen, and out of the field at once, whatever comes of it."""
+    keys, state = _keys(row), st.session_state
+    text = str(state.get(keys.token) or "").strip()
+    state[keys.token] = ""
     good = 0 < len(text) <= _LONGEST and all("\x21" <= letter <= "\x7e" for letter in text)
-    st.session_state["giving"] = Secret(text) if good else ""
+    state["notice"] = _give(row, Secret(text) if good else None, operator, keys)
 
 
-def _give(
-    row: queries.TokenRow, token: Secret | str, operator: Operator, *, alone: bool, other: bool
-) -> tuple[str, str]:
+def _give(row: queries.TokenRow, token: Secret | None, operator: Operator, keys: _Keys) -> tuple[str, str]:
     """What became of it, for the notice at the top of the page."""
+    state = st.session_state
     try:
-        if isinstance(token, str):
+        if token is None:
             raise BadInput("this is not a token: one line of letters and digits is expected")
         service = wiring.make_service(console.settings(), console.engine(), kind="console")
         given = commands.set_token(
@@ -60,12 +75,12 @@ def _give(
             token,
             by=operator,
             now=clock.now(),
-            only_this=alone,
-            accept_other_user=other,
-            reason=st.session_state.get("paste_reason") or None,
+            only_this=bool(state.get(keys.alone)),
+            accept_other_user=bool(state.get(keys.other)),
+            reason=state.get(keys.reason) or None,
         )
     except CoreError as error:
         return "refused", str(error)
-    st.session_state["notes"] = list(given.warnings)
+    state["notes"] = list(given.warnings)
     stored = f"Token {given.app.fingerprint} is stored for {given.apps_updated:,} apps"
     return "ordered", f"{stored}; events set free: {given.events_released:,}"

@@ -211,7 +211,7 @@ def checks(rows: int, *, alt: str) -> dict[str, Any]:
     c = st.column_config
     columns = {
         "Check": c.TextColumn(width=150),
-        "Result": badges("Result", _CHECKED),
+        "Result": badges("Result", _CHECKED, width=110),
         "What was found": c.TextColumn(width=420),
         "What to do": c.TextColumn(width=420),
     }
@@ -231,6 +231,7 @@ def at(
     return st.column_config.DatetimeColumn(label, format=form, timezone=zone_name(), help=help, width=width)
 
 
-def badges(label: str, colours: dict[str, str], *, help: str | None = None) -> Any:
+def badges(label: str, colours: dict[str, str], *, help: str | None = None, width: int | None = None) -> Any:
     """A column of one-word badges."""
-    return st.column_config.MultiselectColumn(label, options=list(colours), color=list(colours.values()), help=help)
+    words, shades = list(colours), list(colours.values())
+    return st.column_config.MultiselectColumn(label, options=words, color=shades, help=help, width=width)

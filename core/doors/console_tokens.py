@@ -40,7 +40,8 @@ def _known(row: queries.TokenRow, fingerprint: str) -> None:
         except NotFound as error:
             st.info(str(error), icon=":material/info:")
             return
-    st.subheader(f"{row.health}: {row.next_step}")
+    st.subheader(str(row.health))
+    st.caption(f"Next step: {row.next_step}")
     left, right = st.columns(2, gap="large")
     with left:
         st.code("\n".join(_facts(seen)), language=None, wrap_lines=True)

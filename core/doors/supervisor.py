@@ -42,6 +42,8 @@ def sandbox_environment() -> dict[str, str]:
         "CAPI_PUBLIC_URL": "",
         "CAPI_ALLOW_ANY_GRAPH_URL": "false",
         "CAPI_ENCRYPTION_KEYS": "",
+        "CAPI_ALERT_URLS": "",
+        "CAPI_HEARTBEAT_URL": "",
     }
     return {**os.environ, **_SANDBOX_APP, **own}
 

@@ -29,7 +29,8 @@ def standing(conn: Connection, order: Order, holding: list[App], policy: Policy,
     broken = known is not None and known.broken_since is not None
     return Standing(
         token=token,
-        expires_at=holding[0].expires_at,
+        # One holder's earlier date is reason enough: the platform's recipe moves a single row.
+        expires_at=min((app.expires_at for app in holding if app.expires_at), default=None),
         broken=_failure(known) if broken else None,
         past_end=known is not None and known.broken_words == tokens.PAST_END,
         just_mended=_just_mended(conn, known, order, now),

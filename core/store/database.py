@@ -24,7 +24,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
 
 from core.errors import SettingsError
 
-LOCK_ORDER = ("capi_pixel", "capi_token", "AppSettings", "capi_app", "capi_outbox", "capi_event")
+LOCK_ORDER = ("capi_pixel", "capi_token", "AppSettings", "capi_app", "capi_reach", "capi_outbox", "capi_event")
 _BUSY_MS = 10_000
 T = TypeVar("T")
 

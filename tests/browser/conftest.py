@@ -20,6 +20,7 @@ from core import clock
 from core.store import database, migrate
 from tests.browser.screens import chromium
 from tests.desk.rows import seed
+from tests.world import APP_ID, APP_SECRET
 
 ROOT = Path(__file__).parents[2]
 _SERVE = "from core.doors import console; from core.settings import load; console.run(load())"
@@ -42,7 +43,8 @@ def console(tmp_path: Path) -> Iterator[Console]:
     migrate.prepare(engine)
     seed(engine, now=clock.now(), apps=60, events=400)
     port = _free_port()
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "DATABASE_URL": address, "CAPI_CONSOLE_PORT": str(port)}
+    ours = {"FACEBOOK_APP_ID": APP_ID, "FACEBOOK_APP_SECRET": APP_SECRET, "CAPI_GRAPH_URL": "http://127.0.0.1:9"}
+    env = {**os.environ, **ours, "PYTHONPATH": str(ROOT), "DATABASE_URL": address, "CAPI_CONSOLE_PORT": str(port)}
     log = tmp_path / "console.log"
     with log.open("wb") as out:
         server = subprocess.Popen([sys.executable, "-c", _SERVE], cwd=tmp_path, env=env, stdout=out, stderr=out)
