@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from core.secret import Secret
 
@@ -22,10 +24,12 @@ _PATTERNS = (
         r"(?i)((?:access_token|fb_exchange_token|input_token|client_secret|appsecret_proof|revoke_token)"
         r"[\"']?\s*[=:]\s*[\"']?)[^\s&\"',}]+"
     ),
+    re.compile(r"(?i)(password[\"']?\s*[=:]\s*)(?:\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|[^\s&\"',}]+)"),
     re.compile(r"(?i)(postgres(?:ql)?(?:\+\w+)?://[^:/@\s]+:)(?!PASSWORD@)[^@\s]+(?=@)"),
 )
 
 _known: set[Secret] = set()
+_hushed: ContextVar[bool] = ContextVar("hushed", default=False)
 
 
 def keep_out(secrets: Iterable[Secret]) -> None:
@@ -40,6 +44,23 @@ def redact(text: str) -> str:
     for pattern in _PATTERNS:
         text = pattern.sub(lambda m: (m.group(1) if m.lastindex else "") + "[secret]", text)
     return text
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Inside, no line of this thread (nor of threads that copy its context) is written.
+
+    For calls to addresses that are secrets as a whole: libraries log them in spellings that nobody can foresee.
+    """
+    mark = _hushed.set(True)
+    try:
+        yield
+    finally:
+        _hushed.reset(mark)
+
+
+def _is_heard(record: logging.LogRecord) -> bool:  # noqa: ARG001
+    return not _hushed.get()
 
 
 class Line(logging.Formatter):
@@ -65,6 +86,7 @@ def setup(level: str = "INFO") -> None:
     """One handler at the root, writing to standard error; every other handler goes through it."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Line())
+    handler.addFilter(_is_heard)
     logging.basicConfig(level=level, handlers=[handler], force=True)
     if logging.getLogger().level > logging.DEBUG:
         logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -76,7 +98,8 @@ def setup(level: str = "INFO") -> None:
 
 
 def adopt_foreign_handlers() -> None:
-    """Put our formatter on handlers that a framework (Streamlit) attached to its own loggers."""
+    """Put our formatter and filter on handlers that a framework (Streamlit) attached to its own loggers."""
     for logger in list(logging.root.manager.loggerDict.values()):
         for handler in getattr(logger, "handlers", ()):
             handler.setFormatter(Line())
+            handler.addFilter(_is_heard)

@@ -140,6 +140,7 @@ class Settings(BaseSettings):
     heartbeat_url: str | None = Field(
         None,
         alias="CAPI_HEARTBEAT_URL",
+        repr=False,
         pattern=r"^https?://[^\s]+$",
         description="fetched every minute while workers run, by a monitor that tells you when it is not",
     )
@@ -236,7 +237,8 @@ class Settings(BaseSettings):
     def secrets(self) -> tuple[Secret, ...]:
         """What must be struck from every log line."""
         own = (self.facebook_app_secret,) if self.facebook_app_secret else ()
-        return (*own, *self.shopify_api_secret, *self.alert_urls, *self.encryption_keys)
+        monitor = (Secret(self.heartbeat_url),) if self.heartbeat_url else ()
+        return (*own, *self.shopify_api_secret, *self.alert_urls, *self.encryption_keys, *monitor)
 
     def require(self, *fields: str) -> None:
         """SettingsError unless every one of these fields has a value."""

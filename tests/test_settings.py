@@ -88,6 +88,28 @@ def test_redaction_takes_secrets_out_of_messages_fields_and_tracebacks(capsys: p
     assert not any(secret in text for secret in ("hush-hush-hush", "EAAb", "EAAa", "pass-word"))
 
 
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("postgresql://h/d?user=u&password=hush-hush&sslmode=require", "u&password=[secret]&sslmode=require"),
+        ("host=h password=hush-hush dbname=d", "password=[secret] dbname=d"),
+        (r"host=h password='hush \' hush' dbname=d", "password=[secret] dbname=d"),
+        ("sslpassword = hush", "sslpassword = [secret]"),
+        ('{"password": "hush hush", "x": 1}', '"password": [secret], "x": 1'),
+        ("password authentication failed for user", "password authentication failed for user"),
+    ],
+)
+def test_redaction_takes_passwords_out_of_what_opens_a_database(text: str, left: str) -> None:
+    assert left in logs.redact(text)
+    assert "hush" not in logs.redact(text)
+
+
+def test_a_monitors_address_is_a_secret() -> None:
+    found = settings.load({"CAPI_HEARTBEAT_URL": "https://hc-ping.com/hush-4711"})
+    logs.keep_out(found.secrets())
+    assert "hush" not in f"{found!r} {logs.redact(f'GET {found.heartbeat_url} failed')}"
+
+
 @pytest.fixture(autouse=True)
 def _same_handlers_after() -> Iterator[None]:
     root = logging.getLogger()

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from core.desk.explain_tokens import INCIDENTS
 from core.logs import redact
-from core.services.alerts import DEADLINE_STAGES, UNDER_WAY
+from core.services.alerts import DEADLINE_STAGES, UNDER_WAY, plain
 from core.store import conditions, tokens
 from core.store.channels import Story
 from core.store.conditions import Holder, Waiting
@@ -79,17 +79,20 @@ def _meta(facts: Facts, fingerprint: str) -> list[str]:
     known = tokens.get(facts.conn, fingerprint)
     if known is not None and known.broken_words and known.broken_words != tokens.PAST_END:
         return said(known.broken_words, None, None, None)
-    return [f"the last refresh: {redact(last.words)[:_LONGEST_WORDS]}"] if last is not None and last.words else []
+    return [f"the last refresh: {_quoted(last.words)}"] if last is not None and last.words else []
 
 
 def said(words: str | None, code: int | None, subcode: int | None, trace_id: str | None) -> list[str]:
     """`Meta: "…" (code 190, subcode 460, trace id AbC)`."""
     if not words:
         return []
-    named = {"code": code, "subcode": subcode, "trace id": trace_id}
+    named = {"code": code, "subcode": subcode, "trace id": None if trace_id is None else plain(trace_id)}
     extra = ", ".join(f"{name} {value}" for name, value in named.items() if value is not None)
-    plain = redact(" ".join(words.split()))[:_LONGEST_WORDS]
-    return [f'Meta: "{plain}"' + (f" ({extra})" if extra else "")]
+    return [f'Meta: "{_quoted(words)}"' + (f" ({extra})" if extra else "")]
+
+
+def _quoted(words: str) -> str:
+    return plain(redact(words))[:_LONGEST_WORDS]
 
 
 def _expiring(facts: Facts, story: Story) -> list[str]:

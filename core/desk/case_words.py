@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from core.services.reconnect import plain
+
 # Why the connection was lost, by the case's failure; each follows on "can no longer report to Facebook: ".
 WHY: dict[str, str] = {
     "token_expired": "the permission that was given to us has run out, as it does after about 60 days",
@@ -42,14 +44,15 @@ def why(failure: str) -> str:
 
 def refused(word: str, names: str | None) -> str:
     """The sentence for the merchant; Meta's own words are not among it."""
-    return REFUSED.get(word, REFUSED["dialog_error"]).replace("{names}", names or "not named")
+    return REFUSED.get(word, REFUSED["dialog_error"]).replace("{names}", plain(names or "") or "not named")
 
 
 def listed(shops: Sequence[str], *, most: int = 5) -> str:
     """`A`, `A and B`, `A, B and C`, `A, B, C, D and 9 more`."""
-    if not shops:
+    names = [name for name in map(plain, shops) if name]
+    if not names:
         return "your shop"
-    named, more = [" ".join(shop.split()) for shop in shops[:most]], len(shops) - most
+    named, more = names[:most], len(names) - most
     if more > 0:
         named = [*named[:-1], f"{more + 1} more"]
     return named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"

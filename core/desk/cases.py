@@ -28,7 +28,10 @@ PATH = "/reconnect/"
 
 @dataclass(frozen=True, slots=True)
 class CaseRow:
-    """One token that only its owner can mend. `waiting`: events that wait for it; `first_lost_at`: the first end."""
+    """One token that only its owner can mend. `waiting`: events that wait for it; `first_lost_at`: the first end.
+
+    `refused_user`: the other Meta user who logged in last and was refused for that; `accepted_user`: the one who may.
+    """
 
     id: int
     state: str
@@ -49,11 +52,17 @@ class CaseRow:
     refused: str | None
     refused_words: str | None
     refused_at: datetime | None
-    other_user_ok: bool
+    refused_user: str | None
+    accepted_user: str | None
     done_at: datetime | None
     waiting: int
     first_lost_at: datetime | None
     remind_due: bool = False
+
+    @property
+    def other_user_ok(self) -> bool:
+        """Whether the Meta user who was refused last may connect by now."""
+        return self.refused_user is not None and self.refused_user == self.accepted_user
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +98,9 @@ def case(conn: Connection, case_id: int, *, now: datetime) -> CaseRow:
 def case_of_app(conn: Connection, app_id: str, *, now: datetime) -> CaseRow:
     """The open case of the token that this app (`App.id`) holds; NotFound."""
     c = capi_case.c
-    mine = (capi_app.c.fingerprint == c.fingerprint) & (capi_app.c.app_id == app_id)
-    wanted = _every(_waiting().subquery()).where(c.done_at.is_(None), exists().where(mine))
+    mine = (capi_app.c.fingerprint == c.fingerprint) & (app.c.id == app_id) & (app.c.userId == c.user_id)
+    held = exists().where(capi_app.c.app_id == app.c.id, mine)
+    wanted = _every(_waiting().subquery()).where(c.done_at.is_(None), held)
     found = _rows(conn, wanted, now)
     if not found:
         raise NotFound("this app's token has no open case: nothing is to be connected again")
@@ -142,13 +152,21 @@ def remind(
     return _invitation(base, secret, row, Link(case_id, stored.link_ends_at, stored.nonce), again=True)
 
 
-def accept_other_user(engine: Engine, case_id: int, *, by: Operator, now: datetime, reason: str | None = None) -> None:
-    """Let another Meta user connect than the one before; NotFound, Conflict when the case is done."""
+def accept_other_user(
+    engine: Engine, case_id: int, *, user: str, by: Operator, now: datetime, reason: str | None = None
+) -> None:
+    """Let this Meta user, whose login was refused, connect in place of the one before. No other user may, then.
+
+    NotFound; Conflict when the case is done, or another login came meanwhile than the one that was looked at.
+    """
     by.must("accept_other_user")
     with writing(engine) as conn:
         row = _open(conn, case_id, now)
-        keeper.accept_other(conn, case_id)
-        subject = f"{_subject(row)}: {row.refused_words}" if row.refused == "other_user" else _subject(row)
+        if row.refused_user != user:
+            last = f"the last one was Meta user {row.refused_user}" if row.refused_user else "no other user's was"
+            raise Conflict(f"case {case_id}: no login of Meta user {user} was refused last, {last}: look at it again")
+        keeper.accept_other(conn, case_id, user)
+        subject = f"{_subject(row)}: Meta user {user} ({row.refused_words})"
         audit.write(conn, by=by.name, action="accept_other_user", subject=subject, count=1, reason=reason, now=now)
 
 
@@ -249,6 +267,7 @@ def _row(row: Row[Any], held: dict[str, list[Any]], now: datetime) -> CaseRow:
     holding = [one for one in theirs if one.fingerprint == row.fingerprint]
     names = dict.fromkeys(one.name for one in holding or theirs)
     own = {name: getattr(row, name) for name in CaseRow.__slots__ if name in capi_case.c}
+    own |= {"remind_at": None} if row.done_at is not None else {}
     return CaseRow(
         **own,
         email=row.email or "",

@@ -17,7 +17,7 @@ from core.services.doctor import Check
 from core.services.findings import Finding, findings
 from core.services.policy import Policy
 from core.settings import Settings
-from core.store import cases, keyring, migrate, rekey, tokens
+from core.store import cases, database, keyring, migrate, rekey, tokens
 from core.store.apps import App
 from core.store.database import reading, writing
 from core.store.health import health_of
@@ -35,7 +35,7 @@ class _Back(Exception):
 
 def check_database(engine: Engine, now: datetime) -> list[Check]:
     """Reachable, migrated, with the platform's tables, writable. Each that fails leaves out the ones behind it."""
-    shown = engine.url.render_as_string(hide_password=True)
+    shown = database.shown(engine.url)
     try:
         with reading(engine) as conn:
             at = migrate.current(conn)
@@ -199,7 +199,7 @@ def _finding(one: Finding) -> Check:
 
 
 def _case(conn: Connection, app: App) -> list[Check]:
-    case = cases.open_of(conn, app.fingerprint or "")
+    case = cases.open_of(conn, app.fingerprint or "", app.user_id)
     if case is None:
         return []
     why = CASES.get(case.state)

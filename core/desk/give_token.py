@@ -72,7 +72,7 @@ def _verified(
 ) -> Checked:
     with reading(service.engine) as conn:
         siblings = [] if only_this else _siblings(conn, app)
-        before, accepted_before = _before(conn, app)
+        before, accepted_user = _before(conn, app)
         tried = reach.of(conn, app.fingerprint) if app.fingerprint else []
     return verify(
         service.graph,
@@ -80,7 +80,8 @@ def _verified(
         app,
         siblings,
         user_before=before,
-        accept_other_user=accepted or accepted_before,
+        accepted_user=accepted_user,
+        accept_other_user=accepted,
         lost={row.pixel_id for row in tried if not row.reached},
         policy=service.policy,
         now=now,
@@ -92,11 +93,11 @@ def _siblings(conn: Connection, app: App) -> list[App]:
     return [one for one in holding if one.fingerprint == app.fingerprint and one.id != app.id]
 
 
-def _before(conn: Connection, app: App) -> tuple[str | None, bool]:
-    """The Meta user of the token before, and whether somebody has said that another may take over."""
+def _before(conn: Connection, app: App) -> tuple[str | None, str | None]:
+    """The Meta user of the token before, and the one of whom somebody has said that they may take over."""
     known = tokens.get(conn, app.fingerprint) if app.fingerprint else None
-    case = cases.open_of(conn, app.fingerprint) if app.fingerprint else None
-    return (known.meta_user_id if known else None), case is not None and case.other_user_ok
+    case = cases.open_of(conn, app.fingerprint, app.user_id) if app.fingerprint else None
+    return (known.meta_user_id if known else None), (case.accepted_user if case else None)
 
 
 def _store(
@@ -120,9 +121,8 @@ def _store(
 
 def _store_for_one(conn: Connection, app: App, checked: Checked, policy: Policy, now: datetime) -> None:
     new, old, facts = checked.token.fingerprint, app.fingerprint, checked.facts
-    if old is not None and old != new and all(other.id == app.id for other in apps.holders(conn, old)):
-        tokens.retire(conn, old)
-        cases.close(conn, old, now=now)
+    if old is not None and old != new:
+        settle.match_cases(conn, old, now=now, but=app.id)
     ends = facts.expires_at if facts else None
     due = policy.first_refresh(new, ends, now)
     tokens.see(conn, new, user_id=app.user_id, now=now, next_refresh_at=due)

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine
 
 from core.desk.operators import Operator
 from core.errors import Refused
-from core.store import audit, keyring, rekey, sealing
+from core.store import audit, key_ids, keyring, rekey
 from core.store.database import reading, writing
 from core.store.keyring import SETTING
 from core.store.rekey import Census
@@ -106,30 +106,34 @@ def to_plain(
     return Rewritten(None, changed, found.unreadable)
 
 
-def abandon(engine: Engine, key_ids: Sequence[str], *, by: Operator, now: datetime, reason: str | None = None) -> int:
+def abandon(engine: Engine, lost: Sequence[str], *, by: Operator, now: datetime, reason: str | None = None) -> int:
     """Give up keys that are lost, so that their tokens no longer stand in the way of a start; how many tokens.
 
-    The tokens stay where they are, marked; their owners connect again. A key that turns up after all opens them still.
+    The tokens stay as they are; their owners connect again. A key that turns up after all opens them still.
     """
     by.must("rotate_keys")
     ring = keyring.of(engine)
-    if here := [key_id for key_id in key_ids if ring.find(key_id)]:
+    if here := [key_id for key_id in lost if ring.find(key_id)]:
         raise Refused(f"the key {here[0]} is not lost: it is in {ring.places}")
     with reading(engine) as conn:
         found = rekey.census(conn)
-    if unknown := [key_id for key_id in key_ids if not found.missing[key_id]]:
+    if unknown := [key_id for key_id in lost if not found.missing[key_id]]:
         raise Refused(f"no stored token is encrypted with the key {unknown[0]}: `capi-console keys list` tells")
-    for key_id in key_ids:
+    for key_id in lost:
         _audit(engine, f"gave up key {key_id}", found.missing[key_id], by=by, reason=reason, now=now)
-    return rekey.rewrite(engine, lambda _, stored: sealing.abandoned(stored, key_ids))
+    with writing(engine) as conn:
+        key_ids.give_up(conn, lost)
+    return sum(found.missing[key_id] for key_id in set(lost))
 
 
 def _new_key(engine: Engine) -> None:
     ring = keyring.of(engine)
     if ring.file is None or not ring.file.is_file() or any(key.source == SETTING for key in ring):
         raise Refused(f"the keys of this database come from {SETTING}: put a new one before the others there")
-    with writing(engine):  # SQLite's only writer: nobody else puts a key into the file now
+    with writing(engine) as conn:  # SQLite's only writer: nobody else puts a key into the file now, nor uses it yet
         keyring.add_to_file(ring.file)
+        if ring.newest is not None:
+            key_ids.note(conn, ring.newest.id)
 
 
 def _not_with(key_id: str | None, found: Census) -> int:

@@ -60,14 +60,15 @@ class CaseState:
     refused_at: datetime | None
 
 
-def open_cases(conn: Connection, fingerprints: Iterable[str]) -> dict[str, CaseState]:
-    """The open case of each of these tokens that has one."""
+def open_cases(conn: Connection, fingerprints: Iterable[str]) -> dict[tuple[str, str], CaseState]:
+    """(token, user) → the open case, for each of these tokens that has one."""
     c = capi_case.c
     columns = [c[name] for name in CaseState.__dataclass_fields__]
-    found: dict[str, CaseState] = {}
+    found: dict[tuple[str, str], CaseState] = {}
     for part in chunks(list(fingerprints), _LOOKUPS):
-        rows = conn.execute(select(c.fingerprint, *columns).where(c.fingerprint.in_(list(part)), c.done_at.is_(None)))
-        found |= {row[0]: CaseState(*row[1:]) for row in rows}
+        lost = c.fingerprint.in_(list(part)), c.done_at.is_(None)
+        rows = conn.execute(select(c.fingerprint, c.user_id, *columns).where(*lost).order_by(c.id))
+        found |= {(row[0], row[1]): CaseState(*row[2:]) for row in rows}
     return found
 
 

@@ -81,12 +81,13 @@ def token_detail(conn: Connection, fingerprint: str, *, policy: Policy, now: dat
     ).first()
     if row is None:
         raise NotFound("this token is not looked after yet: it is within a minute")
+    cases = open_cases(conn, [fingerprint])
     return TokenDetail(
         **row._mapping,
         holders=_holders(conn, fingerprint),
         refreshes=refreshes_of(conn, fingerprint, user_id=row.user_id, limit=_LATEST),
         findings=findings(conn, fingerprint, policy=policy, now=now),
-        case=open_cases(conn, [fingerprint]).get(fingerprint),
+        case=cases.get((fingerprint, row.user_id)) or next(iter(cases.values()), None),
     )
 
 

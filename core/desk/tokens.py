@@ -157,7 +157,7 @@ def _with_refreshes(conn: Connection, rows: Sequence[Row[Any]], now: datetime) -
     for row in rows:
         name = row.fingerprint or ""
         worst = found[name][0].word if name in found else None
-        yield _token_row(row, last.get(name), cases.get(name), worst, now)
+        yield _token_row(row, last.get(name), cases.get((name, row.user_id)), worst, now)
 
 
 def _last_refreshes(conn: Connection, user_ids: Collection[str]) -> dict[str, Row]:

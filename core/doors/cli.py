@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 from sqlalchemy.engine import make_url
@@ -126,7 +127,7 @@ def migrate_() -> None:
     engine = database.open_engine(settings.database_url)
     migrate.migrate(engine)
     rekey.use(engine, settings.encryption_keys)
-    say(f"{engine.url.render_as_string(hide_password=True)} is at revision {migrate.newest()}")
+    say(f"{database.shown(engine.url)} is at revision {migrate.newest()}")
     engine.dispose()
 
 
@@ -151,7 +152,9 @@ def _shown(settings: Settings, field: str) -> str:
     value = getattr(settings, field)
     if field == "database_url":
         database.parse(value)
-        return make_url(value).render_as_string(hide_password=True)
+        return database.shown(make_url(value))
+    if field == "heartbeat_url" and value:
+        return f"set ({urlsplit(value).hostname})"
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
     if value is None:

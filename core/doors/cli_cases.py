@@ -9,9 +9,10 @@ from sqlalchemy import Connection
 
 from core import clock
 from core.desk import cases as desk
+from core.desk.case_words import listed
 from core.desk.cases import CaseRow, Invitation
-from core.doors.cli_shell import META_APP, AsJson, operator, say, show, show_json, store
-from core.errors import BadInput
+from core.doors.cli_shell import META_APP, AsJson, cell, operator, say, show, show_json, store
+from core.errors import BadInput, Refused
 from core.store import apps
 from core.store.database import reading
 
@@ -74,13 +75,29 @@ def remind(case: CaseId = None, app: AppName = None, reason: Reason = None, as_j
 
 
 @case_group.command("accept-other-user")
-def accept_other_user(case: CaseId = None, app: AppName = None, reason: Reason = None) -> None:
-    """Let another Facebook account connect than the one before."""
+def accept_other_user(
+    case: CaseId = None,
+    app: AppName = None,
+    user: Annotated[
+        str | None, typer.Option("--user", help="The Meta user's id, as `cases` shows it; without it you are asked.")
+    ] = None,
+    reason: Reason = None,
+) -> None:
+    """Let the Meta user whose login was refused connect in place of the one before, and no other."""
     with store() as (_, engine):
         with reading(engine) as conn:
             wanted = _wanted(conn, case, app)
-        desk.accept_other_user(engine, wanted, by=operator(), now=clock.now(), reason=reason)
-    say(f"case {wanted}: another Facebook account may connect; the same link works")
+            row = desk.case(conn, wanted, now=clock.now())
+        accepted = _asked(row) if user is None else user
+        desk.accept_other_user(engine, wanted, user=accepted, by=operator(), now=clock.now(), reason=reason)
+    say(f"case {wanted}: Meta user {accepted} may connect; the same link works")
+
+
+def _asked(row: CaseRow) -> str:
+    if row.refused_user is None:
+        raise Refused(f"case {row.id}: the last login was not refused for its Meta user, nobody is to be accepted")
+    typer.confirm(f"Meta user {cell(row.refused_user)} may connect for {listed(row.shops)}?", abort=True)
+    return row.refused_user
 
 
 def _wanted(conn: Connection, case: int | None, app: str | None) -> int:

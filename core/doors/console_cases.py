@@ -18,6 +18,7 @@ from core.desk.steps import case_step
 from core.doors import console
 from core.doors import console_orders as orders
 from core.errors import CoreError
+from core.services.reconnect import plain
 from core.settings import Settings
 
 
@@ -66,7 +67,7 @@ def _facts(case: cases.CaseRow) -> list[str]:
 def _shops(case: cases.CaseRow, most: int = 5) -> list[str]:
     named = [*case.shops[:most], *([f"and {len(case.shops) - most} more"] if len(case.shops) > most else [])]
     heads = [f"Apps, {case.apps:,}".ljust(12), *[" " * 12] * len(named)]
-    return [head + name for head, name in zip(heads, named or ["–"], strict=False)]
+    return [head + plain(name) for head, name in zip(heads, named or ["–"], strict=False)]
 
 
 def _ended(case: cases.CaseRow) -> None:
@@ -131,19 +132,24 @@ def _refused(case: cases.CaseRow, operator: Operator) -> None:
         st.code(case.refused_words, language=None, wrap_lines=True)
     if case.refused != "other_user":
         return
-    if case.other_user_ok:
-        st.caption("Another Meta user is accepted for this case: have the merchant open the link once more.")
+    user = case.refused_user
+    if user is None:
+        st.caption("Meta did not tell whose login it was: nobody can be accepted.")
+    elif case.other_user_ok:
+        st.caption("This Meta user is accepted for this case: have the merchant open the link once more.")
     elif st.button("Accept this other Meta user", key="accept", disabled=not operator.may("accept_other_user")):
         orders.confirm(
-            "May another Meta user connect?",
+            "May this Meta user connect?",
             [
                 "The login came from another Meta user than the one who connected before.",
-                "Accept it only if the merchant says that this person may act for the shop.",
+                "Accept it only if the merchant says that this person may act for the shop. It holds for no one else.",
             ],
-            lambda why: cases.accept_other_user(console.engine(), case.id, by=operator, now=clock.now(), reason=why),
-            done="Another Meta user may connect now, with the same link",
+            lambda why: cases.accept_other_user(
+                console.engine(), case.id, user=user, by=operator, now=clock.now(), reason=why
+            ),
+            done="This Meta user may connect now, with the same link",
             yes="Yes, accept",
-            plain=f"Meta user {case.refused_words or 'not told'}",
+            plain=f"Meta user {user}\n{case.refused_words or ''}".rstrip(),
         )
 
 

@@ -30,8 +30,9 @@ def trouble(found: Sequence[incidents.IncidentRow]) -> None:
             waits = f"{frames.count(row.waiting_now)} events wait and go out by themselves when it ends."
             st.markdown(f"{since} **{waits}** {said.whose}: {said.do}.")
             code = "/".join(str(number) for number in (row.code, row.subcode) if number is not None)
-            st.code(f"Meta: {row.words or 'said nothing'}", language=None, wrap_lines=True)
-            st.caption(f"Code {code or '–'}, trace id {row.trace_id or '–'}. Next try {console.both(row.probe_at)}.")
+            said_by_meta = f"Meta: {row.words or 'said nothing'}\nCode {code or '–'}, trace id {row.trace_id or '–'}"
+            st.code(said_by_meta, language=None, wrap_lines=True)
+            st.caption(f"Next try {console.both(row.probe_at)}.")
 
 
 def rescue(seen: queries.Overview) -> None:

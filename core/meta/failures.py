@@ -152,6 +152,9 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(506, ANY, _F.INVALID_EVENT, "duplicate"),
 )
 
+# Trouble at Meta of one pixel alone: it says nothing about Meta.
+OF_ONE_PIXEL: Final = frozenset({21009})
+
 NOT_JSON: Final = Rule(ANY, ANY, _F.TRANSIENT, "answer was not JSON")
 UNREACHABLE: Final = Rule(ANY, ANY, _F.TRANSIENT, "Meta could not be reached")
 SHORT_ACK: Final = Rule(ANY, ANY, _F.TRANSIENT, "short ack")

@@ -7,6 +7,7 @@ what channels are told (`core.services.telling`).
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -38,6 +39,10 @@ FIRST_TRY = timedelta(hours=25)
 GAP = timedelta(minutes=2)
 KEPT = timedelta(days=90)
 _LONGEST_TITLE = 300
+# Markdown's letters, and those of mentions; the names in `_EMAIL` call everybody, even from within a word.
+_CONTROLS = re.compile(r"[\[\]<>`*|\\~@]")
+_SCHEME = re.compile(r"(?i)[a-z][a-z0-9+.-]*:/+")
+_EMAIL = re.compile(r"(?i)((?<![\w.+@-])[\w.+-]+@(?!(?:everyone|here|channel|all)\b)[\w-]+(?:\.[\w-]+)+(?![\w@]))")
 
 INCIDENTS = {
     "app_config": "Meta refuses our own app",
@@ -127,13 +132,18 @@ def title(who: Holder | None, subject: str) -> str:
         return subject
     shop = f"{who.app_name} ({who.shop})" if who.shop else who.app_name
     others = f" and {who.apps - 1} more shop{'s' if who.apps > 2 else ''}" if who.apps > 1 else ""
-    return _one_line(f"{shop}{others}, {who.email}")
+    return f"{plain(shop)}{others}, {plain(who.email)}"[:_LONGEST_TITLE]
 
 
-def _one_line(text: str) -> str:
-    """Names are other people's: one must not look like lines of the message."""
-    plain = "".join(letter if letter.isprintable() else " " for letter in text)
-    return " ".join(plain.split())[:_LONGEST_TITLE]
+def plain(text: str) -> str:
+    """One line of other people's words, without what a service could take for a link, a mention or a line of ours.
+
+    `[`, `<`, `@` and their like become blanks; an e-mail address stays as it is.
+    """
+    odd = "".join(letter if letter.isprintable() else " " for letter in text)
+    parts = _EMAIL.split(odd)  # every second one is an address
+    parts[::2] = [_SCHEME.sub("", _CONTROLS.sub(" ", part)).replace("#", "# ") for part in parts[::2]]
+    return " ".join("".join(parts).split())
 
 
 def _needs_reconnect(conn: Connection, policy: Policy, now: datetime) -> Iterable[Condition]:  # noqa: ARG001

@@ -1,34 +1,36 @@
 """Channels: the addresses that alerts go to, sent by Apprise (https://appriseit.com/services/).
 
 Apprise is loaded when there is an address, and not before: it brings some 25 MB. An address is a secret as a whole:
-it is called by its fingerprint in the database and by its title on screen. Apprise's own log lines go nowhere; what
-they say of a failure becomes the channel's error, with everything struck out that may be a secret.
+it is called by its fingerprint in the database and by its title on screen. What libraries log while a message is
+sent goes nowhere; why it failed is told in words of our own (`core.services.mishaps`).
 """
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from core import logs
 from core.secret import Secret
+from core.services import mishaps
 from core.services.outgoing import ALLOW, private_address, public_only
 from core.settings import Settings
 
 # A worker that is told to stop waits for a message under way this long at most.
 _SECONDS = 15.0
-_LONGEST_ERROR = 300
-# The plain words in what requests and urllib3 wrap three times.
-_ERRNO = re.compile(r"\[Errno -?\d+\] [\w ,.'-]+")
 # What is no secret in an address: whom it names, and where it leads.
-_EMAIL = re.compile(r"[\w.+-]+@[\w.-]+")
-_PLAIN = re.compile(rf"{_EMAIL.pattern}|[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
-# Shorter pieces would blot out words of the language.
-_SHORTEST_SECRET = 6
+_PLAIN = re.compile(r"[\w.+-]+@[\w-]+(\.[\w-]+)+|[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
+# Letters and digits in one, which no word of the language is, and no number of ours.
+_RANDOM = re.compile(r"(?=[A-Za-z]*[0-9])(?=[0-9]*[A-Za-z])[A-Za-z0-9]{8,}")
+
+# What a message under way came to; `None` when none is.
+_heard: ContextVar[list[str] | None] = ContextVar("heard", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +110,25 @@ def _set_up(apprise: Any, service: Any, url: str) -> str | None:
 def _apprise() -> Any:
     import apprise
 
-    quiet = logging.getLogger("apprise")
-    if quiet.propagate:
-        quiet.propagate = False
-        quiet.addHandler(logging.NullHandler())
-        quiet.setLevel(logging.DEBUG)  # so that a failure's details can be had; they go nowhere else
+    ours = logging.getLogger("apprise")
+    if ours.propagate:
+        ours.propagate = False
+        ours.addHandler(_Ear())
+        ours.setLevel(logging.DEBUG)  # so that a failure's cause can be had; it goes nowhere else
     return apprise
+
+
+class _Ear(logging.Handler):
+    """Hears what Apprise complains of, and keeps what it comes to: an exception it is about to swallow, a status."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        heard = _heard.get()
+        if heard is None:
+            return
+        error = sys.exc_info()[1]
+        words = mishaps.status_in(record.getMessage()) or (mishaps.explain(error) if error else None)
+        if words:
+            heard.append(words)
 
 
 def _host(service: Any) -> str | None:
@@ -130,29 +145,19 @@ def _send(service: Any, subject: str, body: str, good: bool) -> str | None:
     sender = apprise.Apprise(asset=service.asset)
     sender.add(service)
     kind = apprise.NotifyType.SUCCESS if good else apprise.NotifyType.WARNING
+    heard: list[str] = []
+    mark = _heard.set(heard)
     try:
-        result = sender.notify(
-            body=body, title=subject, notify_type=kind, body_format=apprise.NotifyFormat.TEXT, log_level=logging.DEBUG
-        )
+        with logs.hushed():
+            result = sender.notify(body=body, title=subject, notify_type=kind, body_format=apprise.NotifyFormat.TEXT)
     except Exception as error:
-        return logs.redact(f"{type(error).__name__}: {error}")[:_LONGEST_ERROR]
+        return mishaps.explain(error)
+    finally:
+        _heard.reset(mark)
     if result:
         return None
-    return _why(entry for entry in result.logs()) or f"not taken ({result.status.name.lower()})"
-
-
-def _why(entries: Iterable[Any]) -> str:
-    """What Apprise logged of a failure: its complaint, and the exception behind it."""
-    words: list[str] = []
-    for entry in entries:
-        cause = re.match(r"(?:Socket |)Exception: (.*)", entry.message, re.DOTALL)
-        if cause:
-            plain = _ERRNO.search(cause[1])
-            words.append(plain[0] if plain else cause[1])
-        elif entry.level not in ("DEBUG", "TRACE", "INFO"):
-            words.append(entry.message)
-    said = "; ".join(dict.fromkeys(" ".join(one.split()).rstrip(".'") for one in words))
-    return logs.redact(said)[:_LONGEST_ERROR]
+    ending = mishaps.NO_ANSWER if result.status.name == "TIMEOUT" else f"not taken ({result.status.name.lower()})"
+    return "; ".join(dict.fromkeys(heard)) or ending
 
 
 def _private(address: str) -> str:
@@ -160,14 +165,15 @@ def _private(address: str) -> str:
 
 
 def _secret_parts(url: str, *, whole_host: bool) -> Iterator[Secret]:
-    """Every piece of an address that could be a secret and may stand in another program's words by itself.
+    """The pieces of an address that are surely secrets, for the case that a line of another program holds one.
 
-    `whole_host`: what stands where a host should is a token, as with Slack.
+    `whole_host`: what stands where a host should is a token, as with Slack. Words of the language are no secrets here,
+    whatever they open: to strike them would make every other line unreadable.
     """
     parts = urlsplit(url)
     login, _, host = parts.netloc.rpartition("@")
-    path = [piece for piece in parts.path.split("/") if not _EMAIL.fullmatch(unquote(piece))]
-    query = [value for _, value in parse_qsl(parts.query) if not _PLAIN.fullmatch(value)]
-    pieces = [parts.path.strip("/"), *path, *query, login, *login.split(":", 1), host if whole_host else ""]
+    name, _, password = login.partition(":")
+    maybe = [parts.path.strip("/"), *(value for _, value in parse_qsl(parts.query)), name, host if whole_host else ""]
+    pieces = [password, *(piece for piece in maybe if not _PLAIN.fullmatch(unquote(piece)))]
     forms = dict.fromkeys(form for piece in pieces for form in (piece, unquote(piece)))
-    return (Secret(form) for form in forms if len(form) >= _SHORTEST_SECRET)
+    return (Secret(form) for form in forms if _RANDOM.search(form))

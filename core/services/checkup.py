@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Connection, Engine, Row
 
@@ -17,9 +18,9 @@ from core.meta.graph import Graph, GraphError
 from core.secret import Secret
 from core.services import incidents, settle
 from core.services.findings import is_short_lived
-from core.services.ladder import PASSING
-from core.services.policy import DAY, SAME_END, Policy
-from core.store import apps, cases, reach, tokens
+from core.services.outcome import PASSING, USABLE
+from core.services.policy import DAY, ON_ERROR_PAUSE, SAME_END, Policy
+from core.store import apps, cases, history, reach, tokens
 from core.store.apps import App
 from core.store.database import chunks, reading, writing
 
@@ -67,10 +68,10 @@ def check_tokens(engine: Engine, graph: Graph, policy: Policy, *, now: datetime,
             return 0
         most = allowance(tokens.count(conn)) if limit is None else limit
         due = tokens.due_for_check(conn, now=now, limit=most)
-    return _each(due, lambda fingerprint: _check_one(engine, graph, policy, fingerprint, now))
+    return _each(due, lambda one: _check_one(engine, graph, policy, one, now))
 
 
-def _each(due: Sequence[str], check: Callable[[str], bool]) -> int:
+def _each(due: Sequence[Row[Any]], check: Callable[[Row[Any]], bool]) -> int:
     """The first alone, so that an outage costs one call, then a few at a time, until one says that it is enough."""
     done = 0
     if due:
@@ -83,8 +84,12 @@ def _each(due: Sequence[str], check: Callable[[str], bool]) -> int:
     return done
 
 
-def _check_one(engine: Engine, graph: Graph, policy: Policy, fingerprint: str, now: datetime) -> bool:
+def _check_one(engine: Engine, graph: Graph, policy: Policy, due: Row[Any], now: datetime) -> bool:
     """False when what went wrong is no fault of this token: the others would fare no better."""
+    fingerprint = due.fingerprint
+    with writing(engine) as conn:
+        if not tokens.take_check(conn, due, again_at=now + AGAIN):  # another sweep was quicker
+            return True
     try:
         check(engine, graph, policy, fingerprint, now=now)
     except GraphError as error:
@@ -105,6 +110,7 @@ def check(engine: Engine, graph: Graph, policy: Policy, fingerprint: str, *, now
     """
     with reading(engine) as conn:
         holding = apps.holders(conn, fingerprint)
+        before = tokens.get(conn, fingerprint)
         limited = incidents.gate(conn, now=now, fingerprint=fingerprint) is not None
     token = next((app.token for app in holding if app.token), None)
     if holding and token is None:  # it cannot be opened here: nothing can be asked, and nothing is known against it
@@ -120,7 +126,7 @@ def check(engine: Engine, graph: Graph, policy: Policy, fingerprint: str, *, now
     # /debug_token is asked with our own token; the pixels with this one, which may be at its limit.
     looked = look(graph, token, () if limited else _pixels(holding), policy)
     with writing(engine) as conn:
-        mended = _write(conn, policy, fingerprint, looked, now)
+        mended = _write(conn, policy, fingerprint, looked, before, now)
     if mended:
         settle.release(engine, [app.id for app in holding], fingerprint, now=now)
     if looked.stopped:
@@ -160,20 +166,41 @@ def _pixels(holding: Sequence[App]) -> list[str]:
     return sorted({app.pixel_id for app in holding if app.pixel_id})
 
 
-def _write(conn: Connection, policy: Policy, fingerprint: str, looked: Looked, now: datetime) -> bool:
-    """Whether the token was broken and is not any more."""
+def doubted_until(conn: Connection, fingerprint: str, *, now: datetime) -> datetime | None:
+    """Until when Meta's word alone does not mend this token: it called it valid and refused it all the same.
+
+    Each time that this happens within a day doubles the doubt, up to a day.
+    """
+    proved_wrong = history.mends(conn, fingerprint, USABLE, since=now - DAY)
+    if not proved_wrong:
+        return None
+    until = proved_wrong[0] + min(ON_ERROR_PAUSE * 2 ** len(proved_wrong[:10]), DAY)
+    return until if until > now else None
+
+
+def _write(
+    conn: Connection, policy: Policy, fingerprint: str, looked: Looked, before: Row[Any] | None, now: datetime
+) -> bool:
+    """Whether the token was broken and is not any more. `before`: its row as it stood when Meta was asked.
+
+    An answer says nothing of what happened meanwhile: a token that broke or was mended since stays as it is.
+    """
     known = tokens.get(conn, fingerprint)
+    unmoved = known is not None and before is not None and known.broken_since == before.broken_since
     if looked.facts is None:
         tokens.learn_foreign(conn, fingerprint, now=now)
     else:
         tokens.learn(conn, fingerprint, looked.facts, now=now)
     if dead := _death(looked):
-        tokens.break_(conn, fingerprint, failure=dead[0], words=dead[1], app_id=None, now=now)
+        if unmoved:
+            tokens.break_(conn, fingerprint, failure=dead[0], words=dead[1], app_id=None, now=now)
+        settle.match_cases(conn, fingerprint, now=now)
         return False
     holding = apps.holders(conn, fingerprint)  # somebody may have stored another token meanwhile
     if looked.facts is not None:
         _plan(conn, policy, fingerprint, holding, looked.facts, now)
-    mended = known is not None and known.needs_reconnect and looked.alive
+    lost = unmoved and before is not None and before.needs_reconnect
+    mended = lost and looked.alive and doubted_until(conn, fingerprint, now=now) is None
     if mended:
         ends = looked.facts.expires_at if looked.facts else None
         tokens.mend(conn, fingerprint, next_refresh_at=policy.first_refresh(fingerprint, ends, now))
@@ -199,16 +226,27 @@ def _plan(
 
     A stored end that is earlier than Meta's stays: it is how the platform asks for a refresh.
     """
+    if facts.never_expires:
+        _unplan(conn, fingerprint, holding)
+        return
     ends = facts.expires_at
     wrong = [app for app in holding if ends and (app.expires_at is None or app.expires_at > ends + SAME_END)]
     if wrong:
         apps.correct_expiry(conn, wrong, fingerprint, ends)
     known = tokens.get(conn, fingerprint)
     due = _due(policy, fingerprint, holding, facts, known, now)
-    if known is None or known.broken_since is not None or due is None or facts.never_expires:
+    if known is None or known.broken_since is not None or due is None:
         return
     if known.next_refresh_at is None or due < known.next_refresh_at - DAY:
         tokens.plan(conn, fingerprint, due)
+
+
+def _unplan(conn: Connection, fingerprint: str, holding: list[App]) -> None:
+    """A token without an end is never exchanged, whatever end was stored with it: it would be given one."""
+    apps.correct_expiry(conn, [app for app in holding if app.expires_at is not None], fingerprint, None)
+    known = tokens.get(conn, fingerprint)
+    if known is not None and known.broken_since is None and known.next_refresh_at is not None:
+        tokens.plan(conn, fingerprint, None)
 
 
 def _due(

@@ -35,25 +35,29 @@ def give_up(
 ) -> int:
     """Open a reconnect case for each damaged one among these (`apps.stored_tokens`); how many are new."""
     new = locked = 0
-    for app_id, user_id, held, _, _ in stored:
+    for app_id, user_id, held, _, seen in stored:
         if held is None or held.unreadable is None:
             continue
         if held.unreadable is Unreadable.LOCKED:
             locked += 1
             continue
         with writing(engine) as conn:
-            new += _open_case(conn, app_id, user_id, held.fingerprint, now)
+            new += _open_case(conn, app_id, user_id, held.fingerprint, seen, now)
     if locked:
         log.error("stored tokens are encrypted with a key that is not here", extra={"tokens": locked})
     return new
 
 
-def _open_case(conn: Connection, app_id: str, user_id: str, fingerprint: str, now: datetime) -> bool:
+def _open_case(conn: Connection, app_id: str, user_id: str, fingerprint: str, seen: str | None, now: datetime) -> bool:
     known = tokens.get(conn, fingerprint)
-    if known is not None and known.needs_reconnect:
+    if known is not None and known.needs_reconnect and cases.open_of(conn, fingerprint, user_id) is not None:
         return False
     failure, words = str(Failure.TOKEN_DEAD), WORDS[Unreadable.DAMAGED]
     tokens.see(conn, fingerprint, user_id=user_id, now=now, next_refresh_at=None)
+    # Meta cannot be asked whose it was: the app's last token that could be opened tells.
+    before = tokens.get(conn, seen) if seen else None
+    if before is not None and before.meta_user_id:
+        tokens.name_user(conn, fingerprint, before.meta_user_id)
     tokens.give_up_on(conn, fingerprint, failure=failure, words=words, now=now)
     cases.open_(conn, fingerprint, user_id=user_id, failure=failure, words=words, now=now)
     apps.mirror(conn, app_id, fingerprint)

@@ -20,6 +20,7 @@ from core.meta.failures import Failure
 from core.meta.graph import MAX_BYTES, MAX_EVENTS, Graph
 from core.services import incidents, sending
 from core.services.batches import Batch, Probe
+from core.services.noticing import notice
 from core.services.policy import Policy
 from core.services.refusals import LOOK_AGAIN
 from core.store import apps, outbox, pixels, tokens
@@ -108,8 +109,7 @@ def _claim(conn: Connection, lease: Lease, policy: Policy, probe: Probe | None, 
         return _bury_orphans(conn, lease, first, now)
     group = [app.id, *_companions(conn, app, lease.pixel_id)]
     events = outbox.take(conn, lease.pixel_id, group, now=now, count=MAX_EVENTS, size=MAX_BYTES)
-    ours, foreign = _made_by(conn, app, policy)
-    batch = Batch(lease, app.token, app.test_event_code, ours, tuple(events), foreign, probe)
+    batch = Batch(lease, app.token, app.test_event_code, _is_ours(conn, app, policy), tuple(events), probe)
     failure = _why_not(conn, app, policy, now)
     if failure is not None:
         _park(conn, batch, failure, app, now)
@@ -149,16 +149,13 @@ def _why_not(conn: Connection, app: App, policy: Policy, now: datetime) -> str |
     known = tokens.get(conn, fingerprint)
     if known is not None and known.broken_since is not None:
         return str(known.broken_failure)
-    if known is None:
-        due = policy.first_refresh(fingerprint, app.expires_at, now)
-        tokens.see(conn, fingerprint, user_id=app.user_id, now=now, next_refresh_at=due)
+    if known is None or app.seen != fingerprint:
+        notice(conn, [app], policy, now=now)
     past_end = app.expires_at is not None and app.expires_at <= now
     failure = str(Failure.TOKEN_EXPIRED) if past_end else None
     if failure is not None:
         log.warning("[Track] Detected token error, attempting to refresh token...")
         tokens.break_(conn, fingerprint, failure=failure, words=tokens.PAST_END, app_id=app.id, now=now)
-    if known is None:
-        apps.mirror(conn, app.id, fingerprint)
     return failure
 
 
@@ -168,13 +165,12 @@ def _limit(conn: Connection, app: App, now: datetime) -> Row[Any] | None:
     return known if known is not None and known.wait_until is not None and known.wait_until > now else None
 
 
-def _made_by(conn: Connection, app: App, policy: Policy) -> tuple[bool, bool]:
-    """Whether our Meta app made this token (only then an appsecret_proof may go with it), and whether another did."""
+def _is_ours(conn: Connection, app: App, policy: Policy) -> bool:
+    """Whether it is known that our Meta app made this token: only then an appsecret_proof may go with it."""
     known = tokens.get(conn, app.token.fingerprint) if app.token else None
     if known is None or known.foreign_app or known.meta_app_id is None:
-        return False, known is not None and known.foreign_app
-    ours = known.meta_app_id == policy.app_id
-    return ours, not ours
+        return False
+    return bool(known.meta_app_id == policy.app_id)
 
 
 def _park(conn: Connection, batch: Batch, failure: str, app: App, now: datetime) -> None:

@@ -41,6 +41,7 @@ def verify(
     siblings: Sequence[App],
     *,
     user_before: str | None,
+    accepted_user: str | None,
     accept_other_user: bool,
     lost: Collection[str],
     policy: Policy,
@@ -49,13 +50,15 @@ def verify(
     """Ask Meta about a token meant for `app` and for `siblings`, which held the same one before; Refused with what
     to do. A short-lived token of our own app is exchanged first, and the one that comes of it is checked.
 
+    `accepted_user`: the Meta user whom an operator lets take over from `user_before`; `accept_other_user`: any.
     `lost`: pixels that the token before did not reach either; of the siblings' these are no reason to refuse.
     """
     checked = _known(graph, token)
     if checked.facts is not None:
         checked = _long_lived(graph, checked, checked.facts, policy, now)
     if checked.facts is not None:
-        _check_user(checked.facts, user_before, accept_other_user)
+        if not accept_other_user:
+            _check_user(checked.facts, user_before, accepted_user)
         _check_scopes(checked.facts)
     others = [one for one in siblings if one.pixel_id not in lost]
     return _check_pixels(graph, checked, app, others, policy)
@@ -104,8 +107,8 @@ def _long_lived(graph: Graph, checked: Checked, facts: TokenFacts, policy: Polic
     return replace(_known(graph, exchanged), warnings=(words,))
 
 
-def _check_user(facts: TokenFacts, before: str | None, accepted: bool) -> None:
-    if accepted or before is None or facts.meta_user_id in (None, before):
+def _check_user(facts: TokenFacts, before: str | None, accepted: str | None) -> None:
+    if before is None or facts.meta_user_id in (None, before, accepted):
         return
     raise Refused(
         f"this token belongs to Meta user {facts.meta_user_id}, the one before to {before}, {_NOTHING}:"

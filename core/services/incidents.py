@@ -14,7 +14,7 @@ from typing import Protocol
 
 from sqlalchemy import Connection, Row, func, select
 
-from core.meta.failures import Failure, Scope, scope_of
+from core.meta.failures import OF_ONE_PIXEL, Failure, Scope, scope_of
 from core.meta.limits import LONGEST
 from core.store import incidents, tokens
 from core.store.schema import capi_attempt, capi_refresh
@@ -36,6 +36,9 @@ _EXCHANGED = ("extended", "new_token_same_expiry", "not_extended")
 _UNREACHED = "unreachable"
 
 
+_JITTER = timedelta(seconds=1)
+
+
 @dataclass(frozen=True, slots=True)
 class Backoff:
     """When the next call is let through: `first`, doubled by each probe in vain, at most `cap`."""
@@ -45,7 +48,7 @@ class Backoff:
 
     def after(self, now: datetime, probes: int) -> datetime:
         wait = min(self.first * 2 ** min(probes, 20), self.cap)
-        return now + wait + timedelta(seconds=random.random())
+        return now + wait + _JITTER * random.random()
 
 
 _15_S, _MINUTE = timedelta(seconds=15), timedelta(minutes=1)
@@ -132,7 +135,7 @@ def report(
 def kind_of(error: Refusal, *, foreign: bool = False) -> str | None:
     """The incident that a refusal may belong to."""
     if error.failure is Failure.TRANSIENT:
-        return META_AWAY
+        return None if error.code in OF_ONE_PIXEL else META_AWAY
     if error.failure is Failure.APP_CONFIG:  # without a code it is a setting that is missing: nobody was refused
         return APP_CONFIG if error.code is not None else None
     of_all = error.failure is Failure.RATE_LIMITED and limit_scope(error.code, foreign=foreign) is Scope.APP
@@ -170,25 +173,23 @@ def _is_open(conn: Connection, kind: str) -> bool:
 def _is_away(conn: Connection, now: datetime) -> bool:
     """Whether several pixels and tokens met trouble in the last minute, and nobody anything else."""
     a, r, since = capi_attempt.c, capi_refresh.c, now - AWAY_FOR
-    answered = (a.failure.is_(None)) | (a.failure != str(Failure.TRANSIENT))
-    exchanged = r.outcome.in_(_EXCHANGED)
-    for good in (
-        select(a.id).where(a.at > since, answered),
-        select(r.id).where(r.started_at > since, exchanged),
-    ):
+    lately, begun = (a.at > since) & (a.at <= now), (r.started_at > since) & (r.started_at <= now)
+    answered = a.failure.is_(None) | (a.failure != str(Failure.TRANSIENT)) | a.code.in_(OF_ONE_PIXEL)
+    for good in (select(a.id).where(lately, answered), select(r.id).where(begun, r.outcome.in_(_EXCHANGED))):
         if conn.scalar(good.limit(1)) is not None:
             return False
-    pixels = select(func.count(a.pixel_id.distinct())).where(a.at > since)
-    refreshed = select(func.count(r.fingerprint.distinct())).where(r.started_at > since, r.outcome == _UNREACHED)
+    pixels = select(func.count(a.pixel_id.distinct())).where(lately)
+    refreshed = select(func.count(r.fingerprint.distinct())).where(begun, r.outcome == _UNREACHED)
     return (conn.scalar(pixels) or 0) + (conn.scalar(refreshed) or 0) >= AWAY_SEEN_BY
 
 
 def paced(conn: Connection, *, now: datetime) -> bool:
     """Whether the events should wait a moment: an incident has just ended, and enough calls were made for now."""
-    paces = [row.pace for row in incidents.current(conn, since=now - RETURNING) if row.pace is not None]
+    paces = [row.pace for row in incidents.current(conn, since=now - RETURNING, now=now) if row.pace is not None]
     if not paces:
         return False
-    lately = select(func.count()).select_from(capi_attempt).where(capi_attempt.c.at > now - _PACED_OVER)
+    at = capi_attempt.c.at
+    lately = select(func.count()).select_from(capi_attempt).where(at > now - _PACED_OVER, at <= now)
     return (conn.scalar(lately) or 0) >= min(paces) * _PACED_OVER / _MINUTE
 
 
@@ -200,6 +201,11 @@ def shut(conn: Connection, *, now: datetime) -> bool:
 def due_probes(conn: Connection, *, now: datetime) -> list[Row]:
     """Open incidents for which a call is let through now; none before the time that Meta named for our app."""
     found = incidents.open_ones(conn)
-    if any(row.kind == RATE_LIMITED and row.probe_at > now for row in found):
-        return []
-    return [row for row in found if row.probe_at <= now]
+    due = [row for row in found if row.probe_at <= now or row.probe_at > farthest(row.kind, now)]
+    return due if all(row in due for row in found if row.kind == RATE_LIMITED) else []
+
+
+def farthest(kind: str, now: datetime) -> datetime:
+    """The latest time that a probe is planned for; a later one was written before the clock was set back."""
+    longest = timedelta(seconds=LONGEST) if kind == RATE_LIMITED else BACKOFF[kind].cap
+    return now + longest + _JITTER

@@ -4,7 +4,8 @@ An expired long-lived token cannot be exchanged, only one that is still valid ca
 (https://developers.facebook.com/documentation/facebook-login/guides/access-tokens/get-long-lived);
 so the exchange is one rung, and success means that the end has moved. Each rung answers, or lets the next one try:
 a token that was mended a moment ago, one of another Meta app, a sibling's newer token, what /debug_token says, and
-last the exchange, whose token is looked at before it may replace one that works. Four calls at most.
+last the exchange, whose token is looked at before it may replace one that works. Four calls at most, and one for each
+pixel that a sibling's token is to serve.
 """
 
 from __future__ import annotations
@@ -26,11 +27,15 @@ __all__ = ["PASSING", "TOKEN_FAILURES", "USABLE", "Outcome", "Result", "Standing
 def climb(graph: Graph, standing: Standing, policy: Policy, *, now: datetime) -> Result:
     """Asks Meta, rung by rung, until one holds. Every refusal is an outcome; nothing is raised."""
     try:
-        return _climb(graph, standing, policy, now)
+        found = _climb(graph, standing, policy, now)
     except GraphError as error:
         return _refusal(error, standing)
     except SettingsError as error:
         return Result(Outcome.REFUSED, failure=Failure.APP_CONFIG, words=str(error))
+    works = standing.past_end and found.outcome in USABLE and found.token is None
+    if works and (found.expires_at is None or found.expires_at <= now):  # so the end that has passed is a wrong one
+        return replace(found, expires_at=None, forget_end=True)
+    return found
 
 
 def _climb(graph: Graph, standing: Standing, policy: Policy, now: datetime) -> Result:
@@ -46,7 +51,7 @@ def _climb(graph: Graph, standing: Standing, policy: Policy, now: datetime) -> R
             raise
         return _of_another_app(graph, standing)
     return (
-        _adopt(graph, standing, facts)
+        _adopt(graph, standing, facts, policy)
         or _without_exchange(standing, facts, policy, now)
         or _exchange(graph, standing, facts, policy, now)
     )
@@ -69,14 +74,14 @@ def _of_another_app(graph: Graph, standing: Standing) -> Result:
     if standing.broken is None:
         return Result(Outcome.STILL_VALID, expires_at=standing.expires_at, words=f"valid, but {words}")
     lost = Result(Outcome.NEEDS_RECONNECT, failure=standing.broken, words=words)
-    if standing.pixel_id is None or (standing.broken is Failure.TOKEN_DEAD and not standing.past_end):
+    if not standing.pixels or (standing.broken is Failure.TOKEN_DEAD and not standing.past_end):
         return lost
     try:
-        graph.probe_pixel(standing.pixel_id, standing.token)
+        graph.probe_pixel(standing.pixels[0], standing.token)
     except GraphError as error:
         if error.failure in PASSING or error.failure in TOKEN_FAILURES:
             return replace(_refusal(error, standing), foreign=True)
-    return Result(Outcome.STILL_VALID, words=f"it works, and is {words}", forget_end=standing.past_end)
+    return Result(Outcome.STILL_VALID, words=f"it works, and is {words}")
 
 
 def _look(graph: Graph, token: Secret) -> TokenFacts | None:
@@ -89,9 +94,14 @@ def _look(graph: Graph, token: Secret) -> TokenFacts | None:
         raise
 
 
-def _adopt(graph: Graph, standing: Standing, facts: TokenFacts | None) -> Result | None:
-    """A newer token of the same Meta user in a sibling app saves a broken one; a healthy one stays its own."""
-    for token, expires_at in standing.siblings if standing.broken else ():
+def _adopt(graph: Graph, standing: Standing, facts: TokenFacts | None, policy: Policy) -> Result | None:
+    """A newer token of the same Meta user in a sibling app saves a lost one, where it reaches the same pixels.
+
+    A token that works stays its own: each may be made for other pixels.
+    """
+    if standing.broken is None or (facts is not None and facts.is_valid):
+        return None
+    for token, expires_at in standing.siblings:
         try:
             theirs = _look(graph, token)
         except GraphError as error:
@@ -101,9 +111,21 @@ def _adopt(graph: Graph, standing: Standing, facts: TokenFacts | None) -> Result
         if theirs is None or not theirs.is_valid:
             continue
         owner = (facts.meta_user_id if facts else None) or standing.meta_user_id
-        if owner in (None, theirs.meta_user_id):
+        ours = theirs.meta_app_id == policy.app_id
+        if owner in (None, theirs.meta_user_id) and _reaches(graph, token, standing.pixels, ours=ours):
             return Result(Outcome.ADOPTED, token, theirs.expires_at or expires_at, theirs)
     return None
+
+
+def _reaches(graph: Graph, token: Secret, pixels: tuple[str, ...], *, ours: bool) -> bool:
+    try:
+        for pixel_id in pixels:
+            graph.probe_pixel(pixel_id, token, ours=ours)
+    except GraphError as error:
+        if error.failure in PASSING or error.failure is Failure.APP_CONFIG:
+            raise
+        return False
+    return True
 
 
 def _without_exchange(standing: Standing, facts: TokenFacts | None, policy: Policy, now: datetime) -> Result | None:
@@ -113,8 +135,8 @@ def _without_exchange(standing: Standing, facts: TokenFacts | None, policy: Poli
     if issuer not in (None, policy.app_id):
         words = "valid, but made by another Meta app: it cannot be exchanged here"
         return Result(Outcome.STILL_VALID, expires_at=standing.expires_at, facts=facts, words=words)
-    if facts is not None and facts.never_expires:  # an exchange would give it an end
-        return Result(Outcome.STILL_VALID, facts=facts, words="valid according to Meta, and without an end")
+    if facts.never_expires if facts else standing.never_expires:  # an exchange would give it an end
+        return _without_end(standing, facts)
     ends = facts.expires_at if facts else None
     # A healthy token is here because its time has come, or because a person wants a new one.
     wanted = not standing.broken or facts is None
@@ -122,9 +144,17 @@ def _without_exchange(standing: Standing, facts: TokenFacts | None, policy: Poli
     if near and standing.may_exchange:
         return None
     if facts is None:
-        return Result(Outcome.REFUSED, words="exchanged often enough today, and the end did not move")
+        words = "exchanged often enough today, and the end did not move"
+        outcome = Outcome.REFUSED if standing.broken else Outcome.STILL_VALID
+        return Result(outcome, expires_at=standing.expires_at, words=words)
     why = ", and exchanged often enough today" if near else ""
     return Result(Outcome.STILL_VALID, expires_at=ends, facts=facts, words=f"valid according to Meta{why}")
+
+
+def _without_end(standing: Standing, facts: TokenFacts | None) -> Result:
+    if facts is None and standing.broken:
+        return Result(Outcome.UNREACHABLE, words="without an end, and Meta does not say now whether it is valid")
+    return Result(Outcome.STILL_VALID, facts=facts, words="valid, and without an end", forget_end=True)
 
 
 def _is_over(standing: Standing, facts: TokenFacts, ours: bool) -> Result | None:

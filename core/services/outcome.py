@@ -49,7 +49,7 @@ class Standing:
 
     `broken`: why Meta refused it; `past_end`: nobody did, its stored end has passed. `foreign`: another Meta app made
     it. `siblings`: newer tokens of the same user's other apps with their end, best first. `may_exchange`: Meta was not
-    asked often enough today.
+    asked often enough today. `never_expires`: by Meta's last word it has no end. `pixels`: of its apps.
     """
 
     token: Secret
@@ -65,7 +65,8 @@ class Standing:
     soft_tries: int = 0
     meta_user_id: str | None = None
     scopes: tuple[str, ...] = ()
-    pixel_id: str | None = None
+    never_expires: bool = False
+    pixels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

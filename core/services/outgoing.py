@@ -16,6 +16,8 @@ from functools import cache
 from typing import Any
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# What Python calls global all the same: IPv4-compatible, a site's own NAT64 (RFC 8215), site-local (RFC 3879).
+_WITHIN = tuple(ipaddress.ip_network(one) for one in ("::/96", "64:ff9b:1::/48", "fec0::/10"))
 ALLOW = "set CAPI_ALLOW_PRIVATE_URLS=true if it is meant to"
 
 # The private addresses that were refused on the way, while a guard is up.
@@ -38,6 +40,8 @@ def is_public(address: str) -> bool:
             embedded = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if embedded is not None:
             return is_public(str(embedded))
+        if any(ip in network for network in _WITHIN):
+            return False
     return ip.is_global and not ip.is_multicast
 
 

@@ -22,14 +22,15 @@ from core.services import checkup, incidents
 from core.services.batches import Probe
 from core.services.delivery import deliver
 from core.services.incidents import APP_CONFIG, BACKOFF, META_AWAY, RATE_LIMITED
-from core.services.ladder import USABLE
-from core.services.policy import DAY, ON_ERROR_PAUSE, Policy
+from core.services.policy import DAY, Policy
 from core.store import history, outbox, tokens
 from core.store import incidents as keeper
 from core.store.database import reading, writing
 
 log = logging.getLogger("incidents")
 
+# Pixels that one probe tries until a request is made; then it asks about our app.
+CANDIDATES = 20
 # How long a probe waits for a pixel that may be tried, before it asks about our app instead.
 PATIENCE = timedelta(minutes=5)
 # After an incident: more calls than before by this factor at most; fewer a minute are not worth pacing; and however
@@ -56,9 +57,9 @@ def probe_incidents(engine: Engine, graph: Graph, policy: Policy, *, by: str, cl
     closed = 0
     for incident in due:
         with reading(engine) as conn:
-            pixel_id = _pixel(conn, incident, clock())
-        if pixel_id is not None and _take(engine, incident, clock()):
-            answer = _ask(engine, graph, policy, incident, pixel_id, by, clock)
+            pixel_ids = _pixels(conn, incident, clock())
+        if pixel_ids is not None and _take(engine, incident, clock()):
+            answer = _ask(engine, graph, policy, incident, pixel_ids, by, clock)
             closed += _conclude(engine, incident, answer, clock())
     return closed
 
@@ -66,17 +67,18 @@ def probe_incidents(engine: Engine, graph: Graph, policy: Policy, *, by: str, cl
 def _take(engine: Engine, incident: Row[Any], now: datetime) -> bool:
     with writing(engine) as conn:
         next_at = BACKOFF[incident.kind].after(now, incident.probes + 1)
-        return keeper.take_probe(conn, incident, now=now, next_at=next_at)
+        farthest = incidents.farthest(incident.kind, now)
+        return keeper.take_probe(conn, incident, now=now, next_at=next_at, farthest=farthest)
 
 
-def _pixel(conn: Connection, incident: Row[Any], now: datetime) -> str | None:
-    """The pixel to try; empty text: ask about our app; None: wait for a pixel that may be tried."""
+def _pixels(conn: Connection, incident: Row[Any], now: datetime) -> list[str] | None:
+    """Pixels to try until one is answered; none: ask about our app; None: wait for a pixel that may be tried."""
     if incident.kind == APP_CONFIG:
-        return ""
+        return []
     if found := outbox.due_pixels(conn, now=now):
-        return random.choice(found)
-    impatient = incident.probe_at < now - PATIENCE or not outbox.has_due(conn, now=now)
-    return "" if impatient else None
+        return random.sample(found, min(len(found), CANDIDATES))
+    patient = now - PATIENCE <= incident.probe_at <= now and outbox.has_due(conn, now=now)
+    return None if patient else []
 
 
 def _ask(
@@ -84,25 +86,42 @@ def _ask(
     graph: Graph,
     policy: Policy,
     incident: Row[Any],
-    pixel_id: str,
+    pixel_ids: list[str],
     by: str,
     clock: Callable[[], datetime],
 ) -> Answer:
     """Meta's answer, or None when nobody was asked."""
-    log.info("one call is let through", extra={"incident": incident.id, "kind": incident.kind, "pixel": pixel_id})
-    probe = Probe()
-    if pixel_id:
+    log.info("one call is let through", extra={"incident": incident.id, "kind": incident.kind})
+    for pixel_id in pixel_ids:  # of many pixels nothing can be sent: their events are parked on the way
+        probe = Probe()
         deliver(engine, graph, pixel_id, policy=policy, by=by, clock=clock, probe=probe)
-        return probe.answer
+        if probe.answer is not None and _tells(incident.kind, probe.answer, foreign=probe.foreign):
+            return probe.answer
+        if probe.answer is not None:
+            break
+    return _ask_about_app(engine, graph, incident.kind, clock)
+
+
+def _ask_about_app(engine: Engine, graph: Graph, kind: str, clock: Callable[[], datetime]) -> Answer:
+    nothing_wrong = Sent(0, None, "", 200, 0, None)
     try:
         graph.check_app()
     except GraphError as error:
         with writing(engine) as conn:
             incidents.report(conn, error, now=clock(), sure=True)
         return error
-    except SettingsError:
-        return None
-    return Sent(0, None, "", 200, 0, None)
+    except SettingsError:  # the app that was refused is no longer ours, but nobody knows how Meta is
+        return None if kind == META_AWAY else nothing_wrong
+    return nothing_wrong
+
+
+def _tells(kind: str, answer: Sent | GraphError, *, foreign: bool) -> bool:
+    """Whether a pixel's answer says anything: of our app's limit only an answer to a token that our app made does."""
+    if kind != RATE_LIMITED:
+        return True
+    if isinstance(answer, Sent) or answer.failure is not Failure.RATE_LIMITED:
+        return not foreign
+    return incidents.kind_of(answer, foreign=foreign) == RATE_LIMITED
 
 
 def _conclude(engine: Engine, incident: Row[Any], answer: Answer, now: datetime) -> bool:
@@ -127,21 +146,26 @@ def _is_over(kind: str, answer: Sent | GraphError) -> bool:
     """Whether this answer shows that the trouble has passed; a refusal of another kind does, too."""
     if isinstance(answer, Sent):
         return kind != RATE_LIMITED or answer.used_up is None or answer.used_up.scope is not Scope.APP
-    if answer.failure is Failure.TRANSIENT:
+    if incidents.kind_of(answer) == META_AWAY:
         return False
     if kind == META_AWAY:
         return True
     if kind == RATE_LIMITED:
-        return answer.failure is not Failure.RATE_LIMITED
+        unnamed = answer.failure is Failure.RATE_LIMITED and answer.code is None
+        return not unnamed and incidents.kind_of(answer) != RATE_LIMITED
     return answer.failure not in (Failure.APP_CONFIG, Failure.RATE_LIMITED)
 
 
 def _pace(conn: Connection, incident: Row[Any], now: datetime) -> int:
-    """Calls a minute for the time after: hardly more than before, yet each pixel that waits has its turn in time."""
-    until = incident.opened_at - incidents.AWAY_FOR
+    """Calls a minute for the time after: hardly more than before, yet each pixel that waits has its turn in time.
+
+    What another incident held up, or its end slowed down, was not normal: what was before it counts, and its pace.
+    """
+    around = keeper.current(conn, since=incident.opened_at - NORMAL - incidents.RETURNING, now=now)
+    until = min(row.opened_at for row in [incident, *around]) - incidents.AWAY_FOR
     before = history.count_attempts(conn, since=until - NORMAL, until=until) / (NORMAL / timedelta(minutes=1))
     waiting = len(outbox.due_pixels(conn, now=now))
-    return max(round(ON_RETURN * before), waiting // TURN_WITHIN, FEWEST)
+    return max(round(ON_RETURN * before), waiting // TURN_WITHIN, FEWEST, *(row.pace or 0 for row in around))
 
 
 def probe_tokens(engine: Engine, graph: Graph, policy: Policy, *, now: datetime, limit: int = LOOKS_AT_ONCE) -> int:
@@ -166,16 +190,16 @@ def _look(engine: Engine, graph: Graph, policy: Policy, known: Row[Any], now: da
         if incidents.gate(conn, now=now, fingerprint=fingerprint) is not None:
             tokens.take_probe(conn, known, probes=known.probes, next_at=now + FIRST_LOOK)
             return True
-        # Meta called it valid a moment ago and refused it all the same: its word is worth nothing so soon.
-        doubtful = history.was_mended(conn, fingerprint, USABLE, since=now - ON_ERROR_PAUSE)
-        next_at = now + ON_ERROR_PAUSE if doubtful else _next_look(since, probes, now)
-        if not tokens.take_probe(conn, known, probes=probes, next_at=next_at) or doubtful:
+        doubted = checkup.doubted_until(conn, fingerprint, now=now)
+        next_at = doubted or _next_look(since, probes, now)
+        if not tokens.take_probe(conn, known, probes=probes, next_at=next_at) or doubted:
             return True
     try:
         checkup.check(engine, graph, policy, fingerprint, now=now)
     except GraphError as error:
-        with writing(engine) as conn:
-            incidents.report(conn, error, now=now, foreign=known.foreign_app)
+        with writing(engine) as conn:  # by now Meta may have said who made it
+            seen = tokens.get(conn, fingerprint) or known
+            incidents.report(conn, error, now=now, foreign=seen.foreign_app)
         return error.failure not in _EVERYBODYS
     except SettingsError:
         return False

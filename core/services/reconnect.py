@@ -22,7 +22,7 @@ from core.errors import Conflict, SettingsError
 from core.hosts import is_loopback
 from core.logs import redact
 from core.secret import Secret
-from core.services import links
+from core.services import links, settle
 from core.services.links import Link, Links
 from core.services.refresh import TokenRefreshService
 from core.services.verification import NotTaken, Verification, Verified, Word
@@ -127,8 +127,8 @@ class Reconnect:
             return None
         now = self.clock()
         browser = secrets.token_urlsafe(32)
-        state = self.links.new_state(case.id, browser)
         ends = min(now + LOGIN_TIME, link.ends_at)
+        state = self.links.new_state(Link(case.id, ends, link.nonce), browser)
         try:
             with writing(self.engine) as conn:
                 cases.begin(conn, case.id, nonce=link.nonce, login_hash=links.digest(state), ends_at=ends, now=now)
@@ -141,17 +141,19 @@ class Reconnect:
     def finish(self, answer: Mapping[str, str], browser: str) -> str:
         """Take what the dialog sent the browser back with; the link whose page tells what came of it. NoLogin."""
         state = answer.get("state", "")
-        case_id = self.links.case_of(state, browser)
-        case = self._taken(case_id, state) if case_id is not None else None
+        login = self.links.login_of(state, browser)
+        if login is None or login.ends_at <= self.clock():
+            raise NoLogin()
+        case = self._taken(login.case_id, state)
         if case is None:
-            return self._back_to(case_id)
+            return self._back_to(login)
         try:
             self._connect(case, answer)
         except NotTaken as no:
             log.warning("a reconnect was not taken", extra={"case": case.id, "why": str(no.word)})
-            words = redact(no.words)[:_WORDS] or None
+            words = redact(plain(no.words))[:_WORDS] or None
             with writing(self.engine) as conn:
-                cases.refuse(conn, case.id, word=no.word, words=words, now=self.clock())
+                cases.refuse(conn, case.id, word=no.word, words=words, user=no.user, now=self.clock())
         return self.links.write(Link(case.id, case.link_ends_at, case.nonce))
 
     def _link(self, text: str) -> Link:
@@ -187,13 +189,16 @@ class Reconnect:
             mine = cases.take_login(conn, case_id, login_hash=links.digest(state), now=self.clock())
             return cases.get(conn, case_id) if mine else None
 
-    def _back_to(self, case_id: int | None) -> str:
-        """The link of a case that is done, for a browser that comes back twice; else NoLogin, with the way back."""
-        if case_id is None:
-            raise NoLogin()
+    def _back_to(self, login: Link) -> str:
+        """The link of a case that is done, for a browser that comes back twice; else NoLogin, with the way back.
+
+        A login leads back to the link that it was begun with, never to one that took its place.
+        """
         with reading(self.engine) as conn:
-            case = cases.get(conn, case_id)
-        if case is None or case.nonce is None or case.link_ends_at <= self.clock():
+            case = cases.get(conn, login.case_id)
+        if case is None or not hmac.compare_digest(case.nonce or "", login.nonce):
+            raise NoLogin()
+        if case.link_ends_at <= self.clock():
             raise NoLogin()
         link = self.links.write(Link(case.id, case.link_ends_at, case.nonce))
         if case.done_at is None:
@@ -231,16 +236,15 @@ class Reconnect:
         log.info("a merchant has connected again", extra=fields)
 
     def _close(self, case: Row) -> None:
-        """Nothing of this user holds the old token any more. Others may: then the case is theirs."""
-        now = self.clock()
+        """Nothing of this user holds the old token any more; other users keep their own cases."""
         with writing(self.engine) as conn:
-            holding = apps.holders(conn, case.fingerprint)
-            if any(app.user_id == case.user_id for app in holding):
-                return
-            cases.close(conn, case.fingerprint, now=now)
-            if holding:
-                said = {"failure": case.failure, "words": case.words}
-                cases.open_(conn, case.fingerprint, user_id=holding[0].user_id, now=now, **said)
+            settle.match_cases(conn, case.fingerprint, now=self.clock())
+
+
+def plain(words: str) -> str:
+    """What others wrote, on one line and without letters that nobody sees: they steer terminals, hide other letters
+    or turn their order round, and PostgreSQL does not store all of them."""
+    return "".join(letter for letter in " ".join(words.split()) if letter.isprintable())
 
 
 def _code_of(answer: Mapping[str, str]) -> Secret:

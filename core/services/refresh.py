@@ -23,6 +23,7 @@ from core.secret import Secret
 from core.services import damaged, incidents, settle
 from core.services.flight import Flight, Refreshed, replaced
 from core.services.ladder import TOKEN_FAILURES, USABLE, Outcome, Result, climb
+from core.services.noticing import notice
 from core.services.policy import ON_ERROR_PAUSE, Policy
 from core.services.settle import Order
 from core.services.standing import AUTOMATIC, rests, standing
@@ -179,9 +180,11 @@ class TokenRefreshService:
                 self._see(conn, app, now)
             known = tokens.get(conn, fingerprint)
             if not holding or known is None:
-                tokens.retire(conn, fingerprint)
+                settle.match_cases(conn, fingerprint, now=now)
                 return replaced(fingerprint)
             if all(app.token is None for app in holding):
+                if known.next_refresh_at is not None and known.next_refresh_at <= now:  # or it holds up the others
+                    tokens.plan(conn, fingerprint, now + ON_ERROR_PAUSE)
                 return Refreshed(Outcome.NEEDS_RECONNECT, fingerprint, words=damaged.WORDS[holding[0].unreadable])
             if trigger in AUTOMATIC and (rested := rests(conn, known, now)):
                 return rested
@@ -276,10 +279,7 @@ class TokenRefreshService:
             return known
         now = self.clock()
         with writing(self.engine) as conn:
-            for app in unseen:
-                self._see(conn, app, now)
-            for app in unseen:
-                apps.mirror(conn, app.id, app.fingerprint)
+            notice(conn, unseen, self.policy, now=now)
             return tokens.get(conn, fingerprint)
 
     def _see(self, conn: Connection, app: App, now: datetime) -> None:

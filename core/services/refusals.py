@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from core.meta.failures import Failure, Scope
 from core.meta.graph import GraphError
 from core.services.batches import Batch
+from core.services.outcome import USABLE
 from core.store import history, outbox, pixels, reach, tokens
 from core.store.outbox import Payload
 from core.store.wake import Work, wake
@@ -60,10 +61,11 @@ UNCOUNTED = frozenset({Failure.RATE_LIMITED, Failure.APP_CONFIG})
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """`again`: the parts to be sent at once, or None when nothing more can go for now; `broken`: the token that this
-    refusal broke."""
+    refusal broke; `drop`: what is left of the batch would meet the same, and is looked at anew."""
 
     again: Sequence[Batch] | None
     broken: str | None = None
+    drop: bool = False
 
 
 def refused(
@@ -75,6 +77,9 @@ def refused(
     if _divisible(part, error.failure):
         return Verdict(_divide(conn, part, error, attempt_id))
     if _breaks(conn, part, error, now):
+        if _is_late(conn, part, started):
+            _stay_due(conn, part, error, attempt_id, None, counted=False)
+            return Verdict(None)
         return Verdict(None, _park_all(conn, part, error, attempt_id, now))
     until = RESTS[error.failure].until(now, part.lease.failures, error.retry_after)
     if error.failure is Failure.PERMISSION:
@@ -111,10 +116,13 @@ def _rest_token(
     assert part.token is not None
     failure = str(error.failure)
     tokens.hold_back(conn, part.token.fingerprint, until=until, failure=failure)
+    known = tokens.get(conn, part.token.fingerprint)
+    if known is not None and known.meta_app_id is None and not known.foreign_app:  # was it our limit? Ask who made it
+        tokens.check_later(conn, part.token.fingerprint, now)
     _stay_due(conn, part, error, attempt_id, min(until, now + LOOK_AGAIN), counted=False)
     extra = {"token": part.token.fingerprint, "until": until.isoformat(), "code": error.code}
     log.warning("Meta limits the calls with a token", extra=extra)
-    return Verdict(())
+    return Verdict((), drop=True)
 
 
 def _divisible(part: Batch, failure: Failure) -> bool:
@@ -129,7 +137,7 @@ def _shut(conn: Connection, part: Batch, error: GraphError, attempt_id: int, unt
     reach.note(conn, part.token.fingerprint, part.lease.pixel_id, reached=False, now=now, error=error)
     waits = {"parked_by": part.token.fingerprint, "next_attempt_at": until, "failure": str(error.failure)}
     outbox.move(conn, "park", part.ids, attempt_id=attempt_id, **waits)
-    return Verdict(())
+    return Verdict((), drop=True)
 
 
 def _attempt(conn: Connection, part: Batch, error: GraphError, started: datetime, now: datetime) -> int:
@@ -170,6 +178,15 @@ def _breaks(conn: Connection, part: Batch, error: GraphError, now: datetime) -> 
         return error.failure in (Failure.TOKEN_EXPIRED, Failure.TOKEN_DEAD)
     failure, since = str(error.failure), now - SOFT_WITHIN
     return history.count_refusals(conn, part.token.fingerprint, failure=failure, since=since) >= SOFT_TRIES
+
+
+def _is_late(conn: Connection, part: Batch, started: datetime) -> bool:
+    """Whether the token was mended while this request was under way: then the refusal may be of the time before."""
+    assert part.token is not None
+    fingerprint = part.token.fingerprint
+    known = tokens.get(conn, fingerprint)
+    healthy = known is not None and known.broken_since is None
+    return healthy and history.was_good(conn, fingerprint, USABLE, since=started)
 
 
 def _park_all(conn: Connection, part: Batch, error: GraphError, attempt_id: int, now: datetime) -> str:

@@ -44,7 +44,7 @@ def send(engine: Engine, graph: Graph, batch: Batch, *, clock: Callable[[], date
             _tell(engine, part, error, scope, clock())
             if verdict.again is None:
                 raise Stopped(verdict.broken) from None
-            todo += verdict.again
+            todo = [*verdict.again] if verdict.drop else [*todo, *verdict.again]
         else:
             _taken(engine, part, answer, clock())
 
@@ -65,7 +65,7 @@ def _post(graph: Graph, part: Batch) -> Sent:
         raise
     finally:
         if part.probe is not None:
-            part.probe.answer = answer
+            part.probe.answer, part.probe.foreign = answer, part.foreign
 
 
 def _refuses_our_app(graph: Graph) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -43,9 +44,11 @@ def settle(conn: Connection, order: Order, result: Result, policy: Policy, *, no
     before = holding[0].expires_at if holding else None
     written = _store(conn, order, result, policy, holding, now) if result.outcome in USABLE else []
     if not holding:
-        tokens.retire(conn, order.fingerprint)
+        match_cases(conn, order.fingerprint, now=now)
     elif result.outcome is Outcome.NEEDS_RECONNECT:
-        _open_case(conn, order, result, now)
+        failure = str(result.failure or "token_dead")
+        tokens.give_up_on(conn, order.fingerprint, failure=failure, words=result.words, now=now)
+        match_cases(conn, order.fingerprint, now=now)
     elif result.outcome not in USABLE:
         tokens.try_later(conn, order.fingerprint, _once_more(conn, order, result, policy, before, now))
     _remember(conn, order, result, before, written, now)
@@ -64,12 +67,36 @@ def _store(
     tokens.see(conn, new, user_id=order.user_id, now=now, next_refresh_at=due, obtained_at=obtained)
     if result.facts:
         tokens.learn(conn, new, result.facts, now=now)
-    old = order.fingerprint
-    written = apps.replace_token(conn, holding, old, result.token, expires_at=result.expires_at)
-    if not apps.holders(conn, old):
-        cases.close(conn, old, now=now)
-        tokens.retire(conn, old)
+    known = tokens.get(conn, new)
+    proved = result.outcome is Outcome.RECONNECTED or (result.facts is not None and result.facts.is_valid)
+    if proved and known is not None and known.broken_since is not None:
+        tokens.mend(conn, new, next_refresh_at=due)
+        cases.close(conn, new, now=now)
+    written = apps.replace_token(conn, holding, order.fingerprint, result.token, expires_at=result.expires_at)
+    match_cases(conn, order.fingerprint, now=now)
     return written
+
+
+def match_cases(conn: Connection, fingerprint: str, *, now: datetime, but: str | None = None) -> None:
+    """One open case for each user who holds a token that only its owner can mend, and none for anybody else.
+
+    A token that no app holds any more is retired. `but`: an app that is about to get another one.
+    """
+    users = sorted({app.user_id for app in apps.holders(conn, fingerprint) if app.id != but})
+    if not users:
+        tokens.retire(conn, fingerprint)
+    cases.close(conn, fingerprint, now=now, still=users)
+    open_cases(conn, fingerprint, users, now=now)
+
+
+def open_cases(conn: Connection, fingerprint: str, users: Iterable[str], *, now: datetime) -> None:
+    """Ask each of these holders to connect again, where the token is lost and they are not asked yet."""
+    known = tokens.get(conn, fingerprint)
+    if known is None or not known.needs_reconnect:
+        return
+    said = {"failure": known.broken_failure or "token_dead", "words": known.broken_words or ""}
+    for user_id in users:
+        cases.open_(conn, fingerprint, user_id=user_id, **said, now=now)
 
 
 def _confirm(conn: Connection, order: Order, result: Result, policy: Policy, holding: list[App], now: datetime) -> None:
@@ -105,19 +132,13 @@ def _once_more(
     return max(at, now + timedelta(seconds=result.retry_after)) if result.retry_after else at
 
 
-def _open_case(conn: Connection, order: Order, result: Result, now: datetime) -> None:
-    failure = str(result.failure or "token_dead")
-    tokens.give_up_on(conn, order.fingerprint, failure=failure, words=result.words, now=now)
-    cases.open_(conn, order.fingerprint, user_id=order.user_id, failure=failure, words=result.words, now=now)
-
-
 def _remember(
     conn: Connection, order: Order, result: Result, before: datetime | None, written: list[str], now: datetime
 ) -> None:
     history.add_refresh(
         conn,
         started_at=order.started_at,
-        duration_ms=max(0, round((now - order.started_at).total_seconds() * 1000)),
+        duration_ms=_milliseconds(now - order.started_at),
         trigger=order.trigger,
         by=order.by,
         user_id=order.user_id,
@@ -133,6 +154,11 @@ def _remember(
         words=result.words or None,
         trace_id=result.trace_id,
     )
+
+
+def _milliseconds(span: timedelta) -> int:
+    """As the column can hold them: a clock that was put right meanwhile must not cost us an exchanged token."""
+    return min(max(0, round(span / timedelta(milliseconds=1))), 2**31 - 1)
 
 
 def release(engine: Engine, app_ids: list[str], fingerprint: str, *, now: datetime, all_of_them: bool = True) -> int:

@@ -41,7 +41,8 @@ def standing(conn: Connection, order: Order, holding: list[App], policy: Policy,
         kind=known.kind if known else None,
         meta_user_id=known.meta_user_id if known else None,
         scopes=tuple((known.scopes or "").split()) if known else (),
-        pixel_id=next((app.pixel_id for app in holding if app.pixel_id), None),
+        never_expires=known is not None and known.never_expires,
+        pixels=tuple(dict.fromkeys(app.pixel_id for app in holding if app.pixel_id)),
         siblings=_siblings(conn, order, holding[0], policy, now),
     )
 

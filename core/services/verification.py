@@ -20,9 +20,12 @@ from core.services.refresh import TokenRefreshService
 from core.store import apps, reach, tokens
 from core.store.apps import App
 from core.store.database import reading
+from core.store.sealing import Unreadable
 
 # What sending needs: https://developers.facebook.com/docs/marketing-api/conversions-api/get-started
 NEEDED = "ads_management"
+# Refusals to speak of a token, by which it has no Meta user that anybody here could know.
+NOBODY = TOKEN_FAILURES | {Failure.PERMISSION, Failure.INVALID_EVENT}
 # Refusals that say nothing about the pixel.
 STOPS = PASSING | TOKEN_FAILURES | {Failure.APP_CONFIG}
 _PAUSE = 0.3
@@ -47,10 +50,10 @@ class Word(StrEnum):
 
 
 class NotTaken(Exception):
-    """The login came to nothing. `words` are Meta's, or the names of what is missing."""
+    """The login came to nothing. `words` are Meta's, or the names of what is missing; `user`: the other Meta user."""
 
-    def __init__(self, word: Word, words: str = "") -> None:
-        self.word, self.words = word, words
+    def __init__(self, word: Word, words: str = "", user: str | None = None) -> None:
+        self.word, self.words, self.user = word, words, user
         super().__init__(str(word))
 
 
@@ -105,22 +108,31 @@ class Verification:
         return facts
 
     def _same_user(self, case: Row, facts: TokenFacts, app: App) -> None:
-        """The Meta user who connected before, unless an operator lets another; nothing known, nothing compared."""
-        if case.other_user_ok:
+        """The Meta user who connected before, or the one whom an operator lets; nothing to know, nothing compared."""
+        now = facts.meta_user_id
+        if now is not None and now == case.accepted_user:
             return
         before = self._user_before(case.fingerprint, app)
-        if before is not None and before != facts.meta_user_id:
-            raise NotTaken(Word.OTHER_USER, f"before: {before}; now: {facts.meta_user_id or 'not told'}")
+        if before is not None and before != now:
+            raise NotTaken(Word.OTHER_USER, f"before: {before}; now: {now or 'not told'}", now)
 
     def _user_before(self, fingerprint: str, app: App) -> str | None:
+        """None only when nobody can know it; that it cannot be known now is NotTaken."""
         with reading(self.engine) as conn:
             known = tokens.get(conn, fingerprint)
         if known is not None and known.meta_user_id:
             return str(known.meta_user_id)
-        try:
-            return self.graph.debug_token(app.token).meta_user_id if app.token else None
-        except GraphError:
+        if app.unreadable is Unreadable.LOCKED:
+            raise NotTaken(Word.OUR_SETUP, "the token before is encrypted with a key that is not here")
+        token = app.token
+        if token is None:
             return None
+        try:
+            return _again(lambda: self.graph.debug_token(token)).meta_user_id
+        except GraphError as error:
+            if error.failure in NOBODY:
+                return None
+            raise NotTaken(_word_of(error, Word.META_AWAY), str(error)) from None
 
     def _scopes(self, facts: TokenFacts) -> None:
         missing = [scope for scope in dict.fromkeys((NEEDED, *self.asked)) if scope not in facts.scopes]

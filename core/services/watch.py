@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from datetime import datetime
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
 from core.services import damaged, incidents, settle
+from core.services.noticing import notice
 from core.services.policy import Policy
-from core.store import apps, cases, jobs, outbox, reach, tokens
+from core.store import apps, jobs, outbox, reach, tokens
 from core.store.database import reading, writing
 from core.store.wake import Work
 
@@ -38,11 +39,13 @@ def release_replaced(engine: Engine, *, now: datetime) -> int:
     """Set free every event whose app holds another token than the one it waits for, or the same one mended."""
     with reading(engine) as conn:
         waiting = outbox.parked_by(conn)
-        held = {app.id: app.fingerprint for app in apps.of_ids(conn, {app_id for app_id, _ in waiting})}
+        held = {app.id: app.fingerprint for app in apps.of_ids(conn, {app_id for app_id, *_ in waiting})}
+        ripe = {waits_for for app_id, waits_for, first in waiting if held.get(app_id) == waits_for and first <= now}
+        mended = tokens.healthy(conn, ripe)
         free = [
             (app_id, waits_for)
-            for app_id, waits_for in waiting
-            if (found := held.get(app_id)) is not None and (found != waits_for or _is_mended(conn, found))
+            for app_id, waits_for, first in waiting
+            if (found := held.get(app_id)) is not None and (found != waits_for or (found in mended and first <= now))
         ]
     released = 0
     for app_id, waits_for in free:  # the same token once more: only what may try again
@@ -64,11 +67,6 @@ def hurry_regained(engine: Engine, *, now: datetime) -> int:
     return hurried
 
 
-def _is_mended(conn: Connection, fingerprint: str) -> bool:
-    known = tokens.get(conn, fingerprint)
-    return known is not None and known.broken_since is None
-
-
 def notice_tokens(engine: Engine, policy: Policy, *, now: datetime) -> int:
     """Take note of tokens that somebody else stored or took away; how many."""
     with reading(engine) as conn:
@@ -79,15 +77,9 @@ def notice_tokens(engine: Engine, policy: Policy, *, now: datetime) -> int:
     for planned, ends in late.items():  # the end was stored after the token
         with writing(engine) as conn:
             tokens.plan(conn, str(planned), policy.first_refresh(str(planned), ends, now))
-    changed = [row for row in named if row[5] != row[4]]
-    for app_id, user_id, _, expires_at, seen, found in changed:
+    changed = [row[0] for row in named if row[5] != row[4]]
+    for app_id in changed:
         with writing(engine) as conn:
-            if seen is not None and not apps.holders(conn, seen):
-                tokens.retire(conn, seen)
-                cases.close(conn, seen, now=now)
-            if found is not None:
-                due = policy.first_refresh(found, expires_at, now)
-                tokens.see(conn, found, user_id=user_id, now=now, next_refresh_at=due)
-            apps.mirror(conn, app_id, found)
+            notice(conn, apps.of_ids(conn, [app_id]), policy, now=now)
     damaged.give_up(engine, stored, now=now)
     return len(changed)

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from core.errors import NotFound, Refused
 from core.secret import Secret
-from core.store import keyring, token_column
+from core.store import token_column
 from core.store.database import upsert
 from core.store.platform import has_column
 from core.store.platform_tables import app, app_settings, user
@@ -129,11 +129,8 @@ def stored_tokens(conn: Connection) -> list[tuple[str, str, Held | None, datetim
         .join(app, app.c.id == app_settings.c.appId)
         .join(capi_app, capi_app.c.app_id == app_settings.c.appId, isouter=True)
     )
-    ring = keyring.of(conn)
-    return [
-        (row[0], row[1], token_column.opened(row[2], row[0], ring, seen=row[4]), row[3], row[4])
-        for row in conn.execute(rows)
-    ]
+    opened = token_column.Opener(conn)
+    return [(row[0], row[1], opened(row[2], row[0], seen=row[4]), row[3], row[4]) for row in conn.execute(rows).all()]
 
 
 def holders(conn: Connection, fingerprint: str) -> list[App]:
@@ -245,9 +242,9 @@ def _one(conn: Connection, where: ColumnElement[bool], shown: str) -> App:
 
 
 def _read(conn: Connection, wanted: Select[Any]) -> Iterator[App]:
-    ring = keyring.of(conn)
+    opened = token_column.Opener(conn)
     for row in conn.execute(wanted).all():
-        yield _app(row, token_column.opened(row.metaAccessToken, row.id, ring, seen=row.fingerprint))
+        yield _app(row, opened(row.metaAccessToken, row.id, seen=row.fingerprint))
 
 
 def _app(row: Any, held: Held | None) -> App:

@@ -40,11 +40,11 @@ class Waiting:
 
 
 def needing_reconnect(conn: Connection) -> list[Row[Any]]:
-    """(fingerprint, broken_since) of tokens that only their owner can mend."""
+    """(fingerprint, broken_since) of tokens that some app holds and only their owner can mend."""
     t = capi_token.c
-    return list(
-        conn.execute(select(t.fingerprint, t.broken_since).where(t.broken_since.is_not(None), t.needs_reconnect))
-    )
+    held = exists().where(capi_app.c.fingerprint == t.fingerprint, capi_app.c.app_id == app.c.id)
+    lost = select(t.fingerprint, t.broken_since).where(t.broken_since.is_not(None), t.needs_reconnect, held)
+    return list(conn.execute(lost))
 
 
 def failing_refreshes(conn: Connection) -> list[Row[Any]]:

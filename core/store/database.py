@@ -49,6 +49,11 @@ def parse(database_url: str) -> URL:
     raise SettingsError(f"DATABASE_URL names {family!r}, which is not served: {hint}")
 
 
+def shown(url: URL) -> str:
+    """The URL for people: without its password, and without its query, which may hold one too."""
+    return url.set(query={}).render_as_string(hide_password=True)
+
+
 def open_engine(database_url: str, *, pool_size: int = 8) -> Engine:
     """An engine for SQLite (WAL, `synchronous=FULL`) or PostgreSQL (psycopg 3). Connects to nothing yet."""
     url = parse(database_url)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import ColumnElement, Connection, Row, func, select
 
 from core.store.schema import capi_attempt, capi_refresh
+
+# Longer than one refresh takes, with the wait for another's.
+LONGEST_REFRESH = timedelta(minutes=2)
 
 
 def add_refresh(conn: Connection, **row: Any) -> int:
@@ -18,9 +21,8 @@ def add_refresh(conn: Connection, **row: Any) -> int:
 def last_refresh(conn: Connection, fingerprint: str, *, since: datetime) -> Any:
     """The newest refresh of this token, or of the one that became it, at or after `since`."""
     r = capi_refresh.c
-    its = (r.fingerprint == fingerprint) | (r.new_fingerprint == fingerprint)
-    newest = select(capi_refresh).where(its, r.started_at >= since).order_by(r.started_at.desc(), r.id.desc())
-    return conn.execute(newest.limit(1)).first()
+    newest = select(capi_refresh).where(_its(fingerprint), r.started_at >= since)
+    return conn.execute(newest.order_by(r.started_at.desc(), r.id.desc()).limit(1)).first()
 
 
 def refreshes(conn: Connection, fingerprint: str, *, since: datetime, limit: int) -> list[Row[Any]]:
@@ -45,12 +47,23 @@ def in_vain(conn: Connection, fingerprint: str, outcomes: Collection[str], *, si
     return count
 
 
-def was_mended(conn: Connection, fingerprint: str, outcomes: Collection[str], *, since: datetime) -> bool:
-    """Whether a refresh on error gave this token, or found it usable, since then."""
+def mends(conn: Connection, fingerprint: str, outcomes: Collection[str], *, since: datetime) -> list[datetime]:
+    """When refreshes on error gave this token, or found it usable, since then; the newest first."""
     r = capi_refresh.c
-    its = (r.fingerprint == fingerprint) | (r.new_fingerprint == fingerprint)
-    good = select(r.id).where(its, r.trigger == "on_error", r.outcome.in_(outcomes), r.started_at > since)
-    return conn.scalar(good.limit(1)) is not None
+    good = select(r.started_at).where(_its(fingerprint), r.outcome.in_(outcomes), r.started_at > since)
+    return list(conn.scalars(good.where(r.trigger == "on_error").order_by(r.started_at.desc())))
+
+
+def was_good(conn: Connection, fingerprint: str, outcomes: Collection[str], *, since: datetime) -> bool:
+    """Whether a refresh, whoever asked for it, that gave this token or found it usable ended after `since`."""
+    r = capi_refresh.c
+    good = select(r.started_at, r.duration_ms).where(_its(fingerprint), r.outcome.in_(outcomes))
+    rows = conn.execute(good.where(r.started_at > since - LONGEST_REFRESH))
+    return any(row.started_at + timedelta(milliseconds=row.duration_ms) > since for row in rows)
+
+
+def _its(fingerprint: str) -> ColumnElement[bool]:
+    return (capi_refresh.c.fingerprint == fingerprint) | (capi_refresh.c.new_fingerprint == fingerprint)
 
 
 def add_attempt(conn: Connection, **row: Any) -> int:

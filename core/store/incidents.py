@@ -56,11 +56,13 @@ def note(
     return row.id, row.refusals == 1
 
 
-def take_probe(conn: Connection, incident: Row[Any], *, now: datetime, next_at: datetime) -> bool:
-    """The right to let one call through; True for the one worker who was first. The next probe is at `next_at`."""
-    mine = update(capi_incident).where(
-        _I.id == incident.id, _I.closed_at.is_(None), _I.probes == incident.probes, _I.probe_at <= now
-    )
+def take_probe(conn: Connection, incident: Row[Any], *, now: datetime, next_at: datetime, farthest: datetime) -> bool:
+    """The right to let one call through; True for the one worker who was first. The next probe is at `next_at`.
+
+    A time after `farthest` was written by a clock that has been set back since: it has come, too.
+    """
+    come = or_(_I.probe_at <= now, _I.probe_at > farthest)
+    mine = update(capi_incident).where(_I.id == incident.id, _I.closed_at.is_(None), _I.probes == incident.probes, come)
     return conn.execute(mine.values(probes=_I.probes + 1, probe_at=next_at)).rowcount == 1
 
 
@@ -70,7 +72,8 @@ def close(conn: Connection, incident_id: int, *, now: datetime, waited: int, pac
     return conn.execute(over.values(closed_at=now, waited=waited, pace=pace)).rowcount == 1
 
 
-def current(conn: Connection, *, since: datetime) -> list[Row[Any]]:
-    """Those that are open, and those that ended after `since`."""
-    wanted = select(capi_incident).where(or_(_I.closed_at.is_(None), _I.closed_at > since))
+def current(conn: Connection, *, since: datetime, now: datetime) -> list[Row[Any]]:
+    """Those that are open, and those that ended after `since`; none that ended later than `now`."""
+    ended = (_I.closed_at > since) & (_I.closed_at <= now)
+    wanted = select(capi_incident).where(or_(_I.closed_at.is_(None), ended))
     return list(conn.execute(wanted.order_by(_I.opened_at, _I.id)))

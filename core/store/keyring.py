@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -162,7 +163,8 @@ def new_key() -> str:
 
 def file_of(engine: Engine) -> Path | None:
     """Where the key file of this database is, or would be; None on PostgreSQL."""
-    return Path(f"{engine.url.database}.key") if is_embedded(engine) else None
+    # One database has one key file, by whichever path it is opened.
+    return Path(f"{Path(engine.url.database or '').resolve()}.key") if is_embedded(engine) else None
 
 
 def read_file(path: Path) -> list[Secret]:
@@ -189,6 +191,7 @@ def read_file(path: Path) -> list[Secret]:
 def make_file(path: Path) -> None:
     """A key file with a new key, unless there is one: of several processes that start at once one makes it."""
     with _files_of(path):
+        path = path.resolve()
         made = _written_beside(path, [new_key()])
         try:
             # A link comes into being whole or not at all, and never in place of another.
@@ -200,10 +203,12 @@ def make_file(path: Path) -> None:
 
 
 def add_to_file(path: Path) -> None:
-    """Put a new key before the others. The caller sees to it that nobody else does so at the same time."""
+    """Put a new key before the others; owner and mode stay. The caller sees to it that nobody else does so now."""
     with _files_of(path):
+        path = path.resolve()  # what a link leads to is replaced, not the link
         lines = path.read_text(encoding="ascii").splitlines()
         made = _written_beside(path, [new_key(), *(line for line in lines if line and not line.startswith("#"))])
+        _owned_like(path, made)
         made.replace(path)
         _sync_folder(path)
 
@@ -227,6 +232,17 @@ def _written_beside(path: Path, keys: Sequence[str]) -> Path:
         file.flush()
         os.fsync(file.fileno())  # a token that is on the disk must find its key there
     return beside
+
+
+def _owned_like(path: Path, made: Path) -> None:
+    if os.name != "posix":
+        return
+    old = path.stat()
+    for owner in (old.st_uid, -1):  # only root may give a file away, but to a group of ours anybody may
+        with contextlib.suppress(PermissionError):
+            os.chown(made, owner, old.st_gid)
+            break
+    made.chmod(stat.S_IMODE(old.st_mode))
 
 
 def _sync_folder(path: Path) -> None:

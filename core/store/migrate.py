@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 from core.errors import SchemaError, StoreError
 from core.secret import Secret
 from core.store import platform, rekey
-from core.store.database import is_embedded, reading, writing
+from core.store.database import is_embedded, reading, shown, writing
 
 _FOLDER = Path(__file__).parent / "migrations"
 VERSION_TABLE = "capi_alembic_version"
@@ -76,7 +76,7 @@ class connecting:
     """Turn "cannot connect" into a StoreError that names the database without its password."""
 
     def __init__(self, engine: Engine) -> None:
-        self.shown = engine.url.render_as_string(hide_password=True)
+        self.shown = shown(engine.url)
 
     def __enter__(self) -> None:
         return None

@@ -61,18 +61,22 @@ _DUE_PIXELS = text("""
         SELECT (SELECT min(pixel_id) FROM capi_outbox WHERE state = 'due' AND pixel_id > pixel.id)
         FROM pixel WHERE pixel.id IS NOT NULL
     )
-    SELECT pixel.id FROM pixel LEFT JOIN capi_pixel p ON p.pixel_id = pixel.id
-    WHERE pixel.id IS NOT NULL
-      AND (p.wait_until IS NULL OR p.wait_until <= :now)
-      AND (p.lease_until IS NULL OR p.lease_until <= :now)
-      AND EXISTS (SELECT 1 FROM capi_outbox o
-                  WHERE o.state = 'due' AND o.pixel_id = pixel.id AND o.next_attempt_at <= :now
-                    AND o.deadline_at > :now)
+    SELECT id FROM (
+        SELECT pixel.id AS id,
+               (SELECT o.deadline_at FROM capi_outbox o
+                WHERE o.state = 'due' AND o.pixel_id = pixel.id AND o.next_attempt_at <= :now AND o.deadline_at > :now
+                ORDER BY o.deadline_at LIMIT 1) AS ends
+        FROM pixel LEFT JOIN capi_pixel p ON p.pixel_id = pixel.id
+        WHERE pixel.id IS NOT NULL
+          AND (p.wait_until IS NULL OR p.wait_until <= :now)
+          AND (p.lease_until IS NULL OR p.lease_until <= :now)
+    ) AS waiting
+    WHERE ends IS NOT NULL ORDER BY ends, id
 """).bindparams(bindparam("now", type_=Moment()))
 
 
 def due_pixels(conn: Connection, *, now: datetime) -> list[str]:
-    """Pixels with work that nobody holds and nothing holds back."""
+    """Pixels with work that nobody holds and nothing holds back, earliest deadline first: each has its turn."""
     return list(conn.scalars(_DUE_PIXELS, {"now": now}))
 
 
@@ -181,11 +185,12 @@ def reached(conn: Connection, pixel_id: str, fingerprint: str, *, now: datetime)
     return conn.execute(hurried.values(next_attempt_at=now)).rowcount
 
 
-def parked_by(conn: Connection) -> list[tuple[str, str]]:
-    """(App.id, fingerprint) of every token that events wait for."""
+def parked_by(conn: Connection) -> list[tuple[str, str, datetime]]:
+    """(App.id, fingerprint, when the first may be tried with it again) of every token that events wait for."""
     o = capi_outbox.c
-    rows = conn.execute(select(o.app_id, o.parked_by).where(text("state = 'parked'")).distinct())
-    return [(row.app_id, row.parked_by or NO_TOKEN) for row in rows]
+    first = func.min(o.next_attempt_at).label("first")
+    groups = select(o.app_id, o.parked_by, first).where(text("state = 'parked'")).group_by(o.app_id, o.parked_by)
+    return [(row.app_id, row.parked_by or NO_TOKEN, row.first) for row in conn.execute(groups)]
 
 
 def barred_until(conn: Connection, pixel_id: str, app_ids: Sequence[str], fingerprint: str) -> datetime | None:

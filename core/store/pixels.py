@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, Connection, or_, update
 
 from core.errors import Conflict
+from core.store import waits
 from core.store.database import insert_into
 from core.store.schema import capi_pixel
 
@@ -54,13 +55,13 @@ def accepted(conn: Connection, lease: Lease, *, now: datetime) -> None:
 
 def hold_back(conn: Connection, lease: Lease, *, until: datetime, failure: str) -> None:
     """No request for this pixel before `until`; gives the lease up."""
-    wait = {"wait_until": until, "wait_failure": failure, "failures": capi_pixel.c.failures + 1}
-    _change(conn, lease, lease_by=None, lease_until=None, **wait)
+    wait = waits.until(capi_pixel, until, failure)
+    _change(conn, lease, lease_by=None, lease_until=None, failures=capi_pixel.c.failures + 1, **wait)
 
 
 def rest(conn: Connection, lease: Lease, *, until: datetime, failure: str) -> None:
     """Meta took the request but would refuse the next: none before `until`; gives the lease up."""
-    _change(conn, lease, lease_by=None, lease_until=None, wait_until=until, wait_failure=failure)
+    _change(conn, lease, lease_by=None, lease_until=None, **waits.until(capi_pixel, until, failure))
 
 
 def give_up(conn: Connection, lease: Lease) -> None:

@@ -16,10 +16,10 @@ from sqlalchemy import Connection, Engine
 
 from core.errors import SettingsError
 from core.secret import Secret
-from core.store import keyring, platform, sealing, token_column
+from core.store import key_ids, keyring, platform, sealing, token_column
 from core.store.database import insist, is_embedded, reading
 from core.store.keyring import Keyring
-from core.store.sealing import ABANDONED, Stored, Unreadable
+from core.store.sealing import Stored, Unreadable
 
 # Rows in one transaction: bounded, so that nobody waits long for SQLite's only writer.
 ROWS_AT_ONCE = 200
@@ -29,18 +29,20 @@ _LOOKED_AT_ONCE = 5_000
 def use(engine: Engine, given: Sequence[Secret] = ()) -> Keyring:
     """Open this database with these keys and those of its key file, which is made where there should be one.
 
-    SettingsError when a stored token needs a key that is in neither place: nothing is changed then.
+    SettingsError when a stored token needs a key of ours that is in neither place: nothing is changed then.
     """
     ring = take_up(engine, given)
     with reading(engine) as conn:
-        needed = token_column.key_ids(conn)
-    missing = {key_id: count for key_id, count in needed.items() if ring.find(key_id) is None}
-    if missing:
+        needed, known = token_column.named_keys(conn), key_ids.every(conn)
+    awaited = {key_id: n for key_id, n in needed.items() if known.get(key_id) is False}
+    if missing := {key_id: n for key_id, n in awaited.items() if ring.find(key_id) is None}:
         raise SettingsError(_missing(missing, ring))
     file = keyring.file_of(engine)
     if not ring and file is not None and _is_ours(engine):
         keyring.make_file(file)
         ring = take_up(engine, given)
+    if ring.newest is not None and known.get(ring.newest.id) is not False:
+        insist(engine, partial(key_ids.note, key_id=ring.newest.id))
     return ring
 
 
@@ -84,16 +86,18 @@ class Census:
 def census(conn: Connection) -> Census:
     """Looks at every stored token; some 50,000 a second."""
     found: Counter[tuple[str | None, Unreadable | None]] = Counter()
-    ring = keyring.of(conn)
+    ring, known = keyring.of(conn), key_ids.every(conn)
     for app_id, text in _every(conn):
         one = sealing.unseal(text, app_id, ring)
         found[one.key_id, one.why] += 1
+    locked = {key_id: n for (key_id, why), n in found.items() if key_id and why is Unreadable.LOCKED}
     return Census(
         by_key=Counter({key_id: n for (key_id, why), n in found.items() if key_id and why is None}),
-        missing=Counter({key_id: n for (key_id, why), n in found.items() if key_id and why is Unreadable.LOCKED}),
+        missing=Counter({key_id: n for key_id, n in locked.items() if known.get(key_id) is False}),
         plain=found[None, None],
-        damaged=sum(n for (key_id, why), n in found.items() if why is Unreadable.DAMAGED and key_id != ABANDONED),
-        given_up=found[ABANDONED, Unreadable.DAMAGED],
+        damaged=sum(n for (_, why), n in found.items() if why is Unreadable.DAMAGED)
+        + sum(n for key_id, n in locked.items() if key_id not in known),
+        given_up=sum(n for key_id, n in locked.items() if known.get(key_id)),
     )
 
 

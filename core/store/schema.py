@@ -22,6 +22,7 @@ from core.store.schema_recovery import (
     capi_case,
     capi_channel,
     capi_incident,
+    capi_key,
     capi_notice,
     capi_reach,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "capi_job",
     "capi_job_item",
     "capi_join",
+    "capi_key",
     "capi_notice",
     "capi_outbox",
     "capi_pixel",

@@ -1,4 +1,4 @@
-"""Our tables around broken tokens: reach, cases, incidents, alerts and who was told of them."""
+"""Our tables around broken tokens: reach, keys, cases, incidents, alerts and who was told of them."""
 
 from __future__ import annotations
 
@@ -19,6 +19,13 @@ capi_reach = Table(
     Column("subcode", Integer),
     Column("words", Text),
     Column("trace_id", Text),
+)
+
+capi_key = Table(
+    "capi_key",
+    ours,
+    Column("id", Text, primary_key=True, comment="of a key that encrypts tokens here; it tells nothing about the key"),
+    Column("given_up", Boolean, nullable=False, server_default="0", comment="lost for good: nobody waits for it"),
 )
 
 capi_case = Table(
@@ -43,14 +50,16 @@ capi_case = Table(
     Column("refused", Text, comment="why the last login was not taken"),
     Column("refused_words", Text),
     Column("refused_at", Moment),
-    Column("other_user_ok", Boolean, nullable=False, server_default="0", comment="another Meta user may connect"),
+    Column("refused_user", Text, comment="the other Meta user of the last login, where that is why"),
+    Column("accepted_user", Text, comment="the other Meta user who may connect, by an operator's word"),
     Column("done_at", Moment),
     CheckConstraint("state IN ('made','sent','opened','expired','done')", name="state"),
 )
-# One open case for a token: whoever comes second finds it.
+# One open case for a token and user: whoever comes second finds it.
 Index(
     "uq_capi_case_open",
     capi_case.c.fingerprint,
+    capi_case.c.user_id,
     unique=True,
     sqlite_where=capi_case.c.done_at.is_(None),
     postgresql_where=capi_case.c.done_at.is_(None),

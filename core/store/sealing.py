@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -18,11 +17,9 @@ from sqlalchemy.types import TypeDecorator
 
 from core.secret import Secret
 from core.store import keyring
-from core.store.keyring import ID_LENGTH, Key, Keyring
+from core.store.keyring import ID_LENGTH, Keyring
 
 PREFIX: Final = "capi1."
-# Stands for the key id of texts whose key was given up; any key may prove to be theirs after all.
-ABANDONED: Final = "-" * ID_LENGTH
 # A nonce, a tag and one letter between them, in base64.
 SHORTEST: Final = len(PREFIX) + ID_LENGTH + 1 + 39
 _PLACE: Final = b"AppSettings.metaAccessToken\x00"
@@ -39,7 +36,7 @@ class Unreadable(StrEnum):
     """Why a stored token cannot be opened."""
 
     LOCKED = "locked"  # its key is not at hand; another process may have it
-    DAMAGED = "damaged"  # changed, cut, or copied from another row
+    DAMAGED = "damaged"  # changed, cut, copied from another row, or its key is nobody's
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,33 +73,19 @@ def seal(token: Secret, app_id: str, ring: Keyring) -> Stored:
 
 
 def unseal(stored: Stored, app_id: str, ring: Keyring) -> Opened:
-    """The token that stands in this app's row."""
+    """The token that stands in this app's row. LOCKED by any key of another id: `key_ids` knows whether it is one."""
     text = stored.text.reveal()
     if not text.startswith(PREFIX):
         return Opened(stored.text)
     key_id, _, body = text.removeprefix(PREFIX).partition(".")
-    keys = list(ring) if key_id == ABANDONED else [key for key in (ring.find(key_id),) if key]
     sealed = _decoded(body)
     if sealed is None or len(text) < SHORTEST:
         return Opened(None, key_id, Unreadable.DAMAGED)
-    if not keys:
+    key = ring.find(key_id)
+    if key is None:
         return Opened(None, key_id, Unreadable.LOCKED if keyring.ID.fullmatch(key_id) else Unreadable.DAMAGED)
-    token = _tried(keys, sealed, _PLACE + app_id.encode())
-    return Opened(token, key_id, None if token else Unreadable.DAMAGED)
-
-
-def abandoned(stored: Stored, key_ids: Collection[str]) -> Stored | None:
-    """The same text without its key's id, so that nobody waits for that key; None when no key of these made it."""
-    text = stored.text.reveal()
-    key_id, _, body = text.removeprefix(PREFIX).partition(".")
-    mine = text.startswith(PREFIX) and key_id in key_ids
-    return Stored(Secret(f"{PREFIX}{ABANDONED}.{body}")) if mine else None
-
-
-def _tried(keys: list[Key], sealed: bytes, bound_to: bytes) -> Secret | None:
-    found = (key.decrypt(sealed, bound_to) for key in keys)
-    plain = next((one for one in found if one), None)
-    return Secret(plain.decode()) if plain else None
+    plain = key.decrypt(sealed, _PLACE + app_id.encode())
+    return Opened(Secret(plain.decode()), key_id) if plain else Opened(None, key_id, Unreadable.DAMAGED)
 
 
 def _decoded(body: str) -> bytes | None:

@@ -10,17 +10,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import Connection, Text, func, select, type_coerce, update
 
 from core.errors import NotFound
 from core.secret import Secret
-from core.store import keyring, sealing
+from core.store import key_ids, keyring, sealing
 from core.store.database import is_embedded
-from core.store.keyring import ID_LENGTH, Keyring
+from core.store.keyring import ID_LENGTH
 from core.store.platform_tables import app_settings
-from core.store.sealing import ABANDONED, PREFIX, SHORTEST, Stored, Unreadable
+from core.store.sealing import PREFIX, SHORTEST, Stored, Unreadable
 
 _TOKEN = app_settings.c.metaAccessToken
 
@@ -34,25 +35,36 @@ class Held:
     unreadable: Unreadable | None = None
 
 
-def opened(stored: Stored | None, app_id: str, ring: Keyring, *, seen: str | None) -> Held | None:
-    """What this text is worth in this app's row. `seen` is the fingerprint that was last seen there.
+class Opener:
+    """Tells what rows hold; one for each look at them, in one transaction."""
 
-    What is locked or was given up keeps the name that it had when it could be opened: several apps may share it.
-    """
-    if stored is None:
-        return None
-    found = sealing.unseal(stored, app_id, ring)
-    if found.token is not None:
-        return Held(found.token.fingerprint, found.token)
-    keeps_name = found.why is Unreadable.LOCKED or found.key_id == ABANDONED
-    return Held(seen if keeps_name and seen else stored.text.fingerprint, None, found.why)
+    def __init__(self, conn: Connection) -> None:
+        self._conn, self._ring = conn, keyring.of(conn)
+
+    @cached_property
+    def _known(self) -> dict[str, bool]:
+        return key_ids.every(self._conn)
+
+    def __call__(self, stored: Stored | None, app_id: str, *, seen: str | None) -> Held | None:
+        """What this text is worth in this app's row. `seen` is the fingerprint that was last seen there.
+
+        What is locked or was given up keeps the name that it had when it could be opened: several apps may share it.
+        """
+        if stored is None:
+            return None
+        found = sealing.unseal(stored, app_id, self._ring)
+        if found.token is not None:
+            return Held(found.token.fingerprint, found.token)
+        given_up = self._known.get(found.key_id or "") if found.why is Unreadable.LOCKED else None
+        name = seen if given_up is not None and seen else stored.text.fingerprint
+        return Held(name, None, Unreadable.LOCKED if given_up is False else Unreadable.DAMAGED)
 
 
 def current(conn: Connection, app_id: str, *, seen: str | None) -> tuple[Stored | None, Held | None]:
     """The row as it stands and what it is worth, locked until the transaction ends."""
     # FOR UPDATE is left out by SQLite's compiler, where the transaction already holds the write lock.
     stored = conn.scalar(select(_TOKEN).where(app_settings.c.appId == app_id).with_for_update())
-    return stored, opened(stored, app_id, keyring.of(conn), seen=seen)
+    return stored, Opener(conn)(stored, app_id, seen=seen)
 
 
 def write(conn: Connection, app_id: str, token: Secret, *, expires_at: datetime | None) -> None:
@@ -93,8 +105,8 @@ def count(conn: Connection) -> int:
     return int(conn.execute(select(func.count()).where(_TOKEN.is_not(None))).scalar_one())
 
 
-def key_ids(conn: Connection) -> Counter[str]:
-    """How many tokens are encrypted with which key, by its id; those in the clear do not count."""
+def named_keys(conn: Connection) -> Counter[str]:
+    """How many rows name which key, by its id; whether we ever had such a key is another matter."""
     text = type_coerce(_TOKEN, Text)
     head = func.substr(text, 1, len(PREFIX) + ID_LENGTH + 1)
     whole = (func.substr(text, 1, len(PREFIX)) == PREFIX) & (func.length(text) >= SHORTEST)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, case, func, or_, select, update
 
 from core.meta.answers import TokenFacts
-from core.store.database import insert_into
+from core.store import waits
+from core.store.database import chunks, insert_into
 from core.store.schema import capi_token
 
-# Longer than the four calls of a refresh may take in all.
+# Longer than the calls of a refresh may take in all: four, and one for each pixel of a few.
 LEASE = timedelta(seconds=60)
 # A lease that ends later than this was taken by a clock that has been put back since: it holds nobody.
 _SKEWED = 10 * LEASE
@@ -74,6 +76,11 @@ def learn(conn: Connection, fingerprint: str, facts: TokenFacts, *, now: datetim
     else:
         said = {name: value for name, value in said.items() if value is not None}
     _set(conn, fingerprint, **said, foreign_app=False, checked_at=now, check_at=next_check(fingerprint, now))
+
+
+def name_user(conn: Connection, fingerprint: str, meta_user_id: str) -> None:
+    """Whose token this is by what was known before, where Meta cannot be asked."""
+    _set(conn, fingerprint, meta_user_id=meta_user_id)
 
 
 def learn_foreign(conn: Connection, fingerprint: str, *, now: datetime) -> None:
@@ -164,7 +171,7 @@ def due_for_refresh(
     """
     t = capi_token.c
     urgency = [case((t.expires_at <= soon, 0), (t.expires_at.is_(None), 1), else_=2)] if soon else []
-    kind = t.broken_since.is_not(None) if broken else t.broken_since.is_(None)
+    kind = t.broken_since.is_not(None) if broken else t.broken_since.is_(None) & t.never_expires.is_(False)
     ready = _free(now) & or_(t.wait_until.is_(None), t.wait_until <= now)
     due = select(t.fingerprint).where(t.next_refresh_at <= now, ready, kind, t.needs_reconnect.is_(False))
     return list(conn.scalars(due.order_by(*urgency, t.next_refresh_at).limit(limit)))
@@ -177,15 +184,32 @@ def unplanned(conn: Connection) -> set[str]:
     return set(conn.scalars(select(t.fingerprint).where(t.next_refresh_at.is_(None), healthy)))
 
 
-def due_for_check(conn: Connection, *, now: datetime, limit: int) -> list[str]:
-    """Fingerprints that Meta is to be asked about, those it was never asked about first.
+def due_for_check(conn: Connection, *, now: datetime, limit: int) -> list[Row[Any]]:
+    """(fingerprint, check_at) of tokens that Meta is to be asked about, those it was never asked about first.
 
     A moment more than a day ahead can only come from a clock that was wrong: it counts as due.
     """
     t = capi_token.c
     due = or_(t.check_at.is_(None), t.check_at <= now, t.check_at > now + _DAY)
-    ordered = select(t.fingerprint).where(due).order_by(t.check_at.is_not(None), t.check_at)
-    return list(conn.scalars(ordered.limit(limit)))
+    ordered = select(t.fingerprint, t.check_at).where(due).order_by(t.check_at.is_not(None), t.check_at)
+    return list(conn.execute(ordered.limit(limit)))
+
+
+def take_check(conn: Connection, due: Row[Any], *, again_at: datetime) -> bool:
+    """The right to ask about this token now; True for the one who was first. Asked again at `again_at` if it dies."""
+    t = capi_token.c
+    unmoved = t.check_at.is_(None) if due.check_at is None else t.check_at == due.check_at
+    mine = update(capi_token).where(t.fingerprint == due.fingerprint, unmoved)
+    return conn.execute(mine.values(check_at=again_at)).rowcount == 1
+
+
+def healthy(conn: Connection, fingerprints: Collection[str]) -> set[str]:
+    """Those of these tokens that are known and not broken."""
+    t = capi_token.c
+    found: set[str] = set()
+    for chunk in chunks(sorted(fingerprints), 1_000):
+        found |= set(conn.scalars(select(t.fingerprint).where(t.fingerprint.in_(chunk), t.broken_since.is_(None))))
+    return found
 
 
 def count(conn: Connection) -> int:
@@ -194,8 +218,8 @@ def count(conn: Connection) -> int:
 
 
 def hold_back(conn: Connection, fingerprint: str, *, until: datetime, failure: str) -> None:
-    """No call with this token before `until`: Meta's limit for its user."""
-    _set(conn, fingerprint, wait_until=until, wait_failure=failure)
+    """No call with this token before `until`, or longer where that was said before: Meta's limit for its user."""
+    _set(conn, fingerprint, **waits.until(capi_token, until, failure))
 
 
 def due_for_probe(conn: Connection, *, now: datetime, first: timedelta, limit: int) -> list[Row[Any]]:
@@ -204,7 +228,8 @@ def due_for_probe(conn: Connection, *, now: datetime, first: timedelta, limit: i
     lost = t.needs_reconnect.is_(True) & t.broken_since.is_not(None)
     unplanned = or_(t.probe_at.is_(None), t.probe_at <= t.broken_since)  # or planned for an earlier trouble
     due = or_((t.probe_at <= now) & ~unplanned, unplanned & (t.broken_since <= now - first))
-    return list(conn.execute(select(capi_token).where(lost, due).order_by(t.probe_at).limit(limit)))
+    ordered = select(capi_token).where(lost, due).order_by(func.coalesce(t.probe_at, t.broken_since))
+    return list(conn.execute(ordered.limit(limit)))
 
 
 def take_probe(conn: Connection, known: Row[Any], *, probes: int, next_at: datetime) -> bool:

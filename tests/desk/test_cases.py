@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -156,18 +156,22 @@ def test_only_support_takes_links_and_lets_others_connect(sqlite_world: World) -
     world, now = sqlite_world, sqlite_world.clock()
     app = world.an_app(world.meta.create_token())
     case = a_case(world, app, now=now)
+    with writing(world.engine) as conn:
+        cases.refuse(conn, case, word="other_user", words="before: 7001; now: 8002", user="8002", now=now)
     orders: list[Any] = [
         lambda by: desk.make_link(world.engine, SETTINGS, case, by=by, now=now),
         lambda by: desk.remind(world.engine, SETTINGS, case, by=by, now=now),
-        lambda by: desk.accept_other_user(world.engine, case, by=by, now=now),
+        lambda by: desk.accept_other_user(world.engine, case, user="8002", by=by, now=now),
     ]
     for order in orders:
         with pytest.raises(Forbidden):
             order(VERA)
     for order in orders:
         order(ADA)
-    assert stored(world.engine, case).other_user_ok
-    assert [line.action for line in audit_lines(world.engine)] == ["make_link", "remind", "accept_other_user"]
+    assert stored(world.engine, case).accepted_user == "8002"
+    lines = audit_lines(world.engine)
+    assert [line.action for line in lines] == ["make_link", "remind", "accept_other_user"]
+    assert "Meta user 8002 (before: 7001; now: 8002)" in lines[-1].subject
     with writing(world.engine) as conn:
         cases.close(conn, str(app.fingerprint), now=now)
     for order in orders:
@@ -175,6 +179,27 @@ def test_only_support_takes_links_and_lets_others_connect(sqlite_world: World) -
             order(ADA)
     with pytest.raises(NotFound):
         desk.make_link(world.engine, SETTINGS, 999, by=ADA, now=now)
+
+
+def test_another_user_than_the_one_who_was_looked_at_is_not_accepted(sqlite_world: World) -> None:
+    world, now = sqlite_world, sqlite_world.clock()
+    case = a_case(world, world.an_app(world.meta.create_token()), now=now)
+    with pytest.raises(Conflict, match="no other user's was"):
+        desk.accept_other_user(world.engine, case, user="8002", by=ADA, now=now)
+    for user in ("8002", "9009"):
+        with writing(world.engine) as conn:
+            cases.refuse(conn, case, word="other_user", words=None, user=user, now=now)
+    with pytest.raises(Conflict, match="the last one was Meta user 9009"):
+        desk.accept_other_user(world.engine, case, user="8002", by=ADA, now=now)
+    assert audit_lines(world.engine) == []
+    desk.accept_other_user(world.engine, case, user="9009", by=ADA, now=now)
+    with reading(world.engine) as conn:
+        row = desk.case(conn, case, now=now)
+    assert (row.refused_user, row.accepted_user, row.other_user_ok) == ("9009", "9009", True)
+    with writing(world.engine) as conn:
+        cases.refuse(conn, case, word="other_user", words=None, user="8002", now=now)
+    with reading(world.engine) as conn:
+        assert not desk.case(conn, case, now=now).other_user_ok
 
 
 def test_every_state_and_every_refused_login_is_explained() -> None:
@@ -189,6 +214,17 @@ def test_shops_are_listed_as_people_do() -> None:
     assert case_words.listed(["A", "B", "C"]) == "A, B and C"
     assert case_words.listed(list("ABCDEFG")) == "A, B, C, D and 3 more"
     assert "\n" not in case_words.subject(["Tea\r\nBcc: all@example.com"], again=False)
+
+
+def test_a_shops_name_steers_no_terminal_and_turns_no_line_round() -> None:
+    steering = "Tea\x1b]0;pwned\x07\x9b2J\u202egnp\u200b"
+    moment = datetime(2026, 12, 3, tzinfo=UTC)
+    letter = case_words.message(["\x00", steering], failure="", link="L", ends_at=moment, waiting=0, lost_at=None)
+    assert "Tea]0;pwned2Jgnp can no longer" in letter
+    for text in (letter.replace("\n", ""), case_words.subject([steering], again=True)):
+        assert text.isprintable()
+    assert case_words.listed(["\x1b", "\u202e"]) == "your shop"
+    assert "\u202e" not in case_words.refused("pixel_unreachable", steering)
 
 
 def stored(engine: Engine, case: int) -> Any:

@@ -149,7 +149,7 @@ def test_a_test_event_goes_out_with_its_code_and_is_audited(world: World, ask: A
 
 def test_keys_that_are_missing(world: World, ask: Ask, a_worker: None) -> None:
     key = Secret("k" * 43)
-    rekey.take_up(world.engine, [key])
+    rekey.use(world.engine, [key])
     app, _ = healthy(world)
     assert world.app(app).token is not None
     rekey.take_up(world.engine, ())

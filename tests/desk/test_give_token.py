@@ -66,13 +66,13 @@ def test_events_that_wait_for_the_dead_one_go_out_and_the_case_is_closed(world: 
     world.deliver(app)
     world.service().refresh(old.fingerprint, trigger="on_error", by="test")
     with reading(world.engine) as conn:
-        assert cases.open_of(conn, old.fingerprint) is not None
+        assert cases.open_of(conn, old.fingerprint, app.user_id) is not None
     assert world.state_of(sent) == "parked"
     assert give(app, new).events_released == 1
     world.deliver(world.app(app))
     assert world.state_of(sent) == "delivered"
     with reading(world.engine) as conn:
-        assert cases.open_of(conn, old.fingerprint) is None
+        assert cases.open_of(conn, old.fingerprint, app.user_id) is None
 
 
 def test_an_app_that_had_no_token_gets_its_events_out(world: World, give: Give) -> None:
@@ -80,7 +80,7 @@ def test_an_app_that_had_no_token_gets_its_events_out(world: World, give: Give) 
     sent = world.an_event(app)
     world.deliver(app)
     with reading(world.engine) as conn:
-        assert outbox.parked_by(conn) == [(app.id, outbox.NO_TOKEN)]
+        assert [group[:2] for group in outbox.parked_by(conn)] == [(app.id, outbox.NO_TOKEN)]
     assert give(app, world.meta.create_token()).events_released == 1
     world.deliver(world.app(app))
     assert world.state_of(sent) == "delivered"
@@ -178,13 +178,18 @@ def test_another_user_is_taken_when_somebody_says_so(world: World, give: Give) -
     assert give(app, new, accept_other_user=True).app.token == new
 
 
-def test_an_operators_yes_to_another_user_counts_here_too(world: World, give: Give) -> None:
+def test_an_operators_yes_to_another_user_counts_here_too_and_for_that_user_only(world: World, give: Give) -> None:
     old = world.meta.create_token()
     app = world.an_app(old)
     checkup.check(world.engine, world.graph(), Policy(app_id=APP_ID), *_seen(world, old), now=world.clock())
     with writing(world.engine) as conn:
         cases.open_(conn, old.fingerprint, user_id=app.user_id, failure="token_dead", words="", now=world.clock())
-        conn.execute(text("UPDATE capi_case SET other_user_ok = :yes"), {"yes": True})
+        case = cases.open_of(conn, old.fingerprint, app.user_id)
+        assert case is not None
+        cases.refuse(conn, case.id, word="other_user", words=None, user="2002", now=world.clock())
+        cases.accept_other(conn, case.id, "2002")
+    with pytest.raises(Refused, match="belongs to Meta user 3003"):
+        give(app, world.meta.create_token(user="3003"))
     new = world.meta.create_token(user="2002")
     assert give(app, new).app.token == new
 

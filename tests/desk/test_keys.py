@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, select, text
 
 from core.desk import keys
 from core.desk.operators import Operator
-from core.errors import Forbidden, Refused
+from core.errors import Forbidden, Refused, SettingsError
 from core.secret import Secret
 from core.store import apps, audit, database, keyring, migrate, rekey, sealing
 from core.store.database import reading, writing
@@ -164,6 +165,11 @@ def test_the_key_file_takes_a_new_key_first(sqlite_engine: Engine, now: datetime
     assert done.key != before.id
     assert done.tokens == 5
     assert [key.id for key in keyring.of(sqlite_engine)] == [done.key, before.id]
+    file = Path(f"{sqlite_engine.url.database}.key")
+    away = file.rename(file.with_suffix(".away"))
+    with pytest.raises(SettingsError, match=f"not here: {done.key}"):
+        opened(str(sqlite_engine.url))
+    away.rename(file)
     assert held_as_before(opened(str(sqlite_engine.url)))
 
 
@@ -220,6 +226,8 @@ def test_a_lost_key_is_given_up_and_found_again(database_url: str, now: datetime
     assert keys.abandon(engine, [key_id], by=ADA, now=now) == 3
     assert counts(engine) == {"newest": 0, "in the clear": 1, "given up": 3}
     assert trail(engine) == [("Ada", "rotate_keys", f"gave up key {key_id}", 3)]
+    with pytest.raises(Refused, match="no stored token"):
+        keys.abandon(engine, [key_id], by=ADA, now=now)
 
     started = opened(database_url, NEW)
     assert keys.rotate(started, by=ADA, now=now).unreadable == 3
@@ -227,6 +235,26 @@ def test_a_lost_key_is_given_up_and_found_again(database_url: str, now: datetime
     assert held_as_before(found)
     assert keys.rotate(found, by=ADA, now=now).tokens == 3
     assert counts(found) == {"newest": 4, "older": 0}
+
+
+def test_a_key_given_up_and_in_use_again_is_missed_again(database_url: str, now: datetime) -> None:
+    fill(opened(database_url, OLD), 4)
+    engine = database.open_engine(database_url)
+    rekey.take_up(engine, (NEW,))
+    keys.abandon(engine, [keyring.Keyring((OLD,)).newest.id], by=ADA, now=now)  # type: ignore[union-attr]
+    opened(database_url, NEW)
+    assert held_as_before(opened(database_url, OLD))
+    with pytest.raises(SettingsError, match="a key that is not here"):
+        opened(database_url, NEW)
+
+
+def test_a_key_that_we_never_had_counts_as_damage(database_url: str) -> None:
+    engine = opened(database_url, OLD)
+    fill(engine, 4)
+    with writing(engine) as conn:
+        foreign = {"text": f"capi1.deadbeef.{'A' * 40}"}
+        conn.execute(text('UPDATE "AppSettings" SET "metaAccessToken" = :text WHERE "appId" = \'a00000\''), foreign)
+    assert counts(engine) == {"newest": 2, "in the clear": 1, "damaged": 1}
 
 
 def test_a_made_key_is_one_that_the_setting_takes() -> None:

@@ -36,7 +36,9 @@ def open_cases(engine: Engine, *, now: datetime, states: tuple[str, ...] = tuple
 
 def _case(conn: Any, state: str, fingerprint: str, user_id: str, now: datetime) -> int:
     moments = {name: now + timedelta(hours=hours) for name, hours in CASES[state].items()}
-    other = {"refused": "other_user", "refused_words": f"before: 1001; now: 2002 {EVIL}"} if state == "opened" else {}
+    words = f"before: 1001; now: 2002 {EVIL}"
+    refused = {"refused": "other_user", "refused_words": words, "refused_user": "2002"}
+    other = refused if state == "opened" else {}
     row = {"user_id": user_id, "fingerprint": fingerprint, "state": state, "failure": "token_dead"}
     more = {"words": f"The session has been invalidated {EVIL}", "nonce": "00" * 16}
     by = {"sent_by": "Ada"} if "sent_at" in moments else {}

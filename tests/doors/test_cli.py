@@ -170,6 +170,19 @@ def test_settings_name_their_source_and_hide_secrets(run: Run) -> None:
     assert APP_SECRET not in run("settings").output
 
 
+def test_settings_show_neither_a_databases_password_nor_a_monitors_address(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://db.example.com/shop?user=capi&password=hush-db-pw")
+    monkeypatch.setenv("CAPI_HEARTBEAT_URL", "https://hc-ping.com/hush-4711-monitor")
+    done = run("settings", "--json")
+    shown = {row["name"]: row["value"] for row in rows(done)}
+    assert shown["DATABASE_URL"] == "postgresql://db.example.com/shop"
+    assert shown["CAPI_HEARTBEAT_URL"] == "set (hc-ping.com)"
+    for output in (done.output, run("settings").output, run("tokens").output, run("migrate").output):
+        assert "hush" not in output
+
+
 def test_a_name_cannot_steer_the_terminal(run: Run, world: World) -> None:
     with reading(world.engine) as conn:
         assert apps.every(conn) == []

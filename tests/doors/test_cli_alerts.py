@@ -56,8 +56,7 @@ def test_the_test_command_tells_which_address_works(run: Run) -> None:
         results = json.loads(done.stdout)
         assert [row["channel"] for row in results] == ["mailto 127.0.0.1", "json 127.0.0.1"]
         assert results[0]["result"] == "ok"
-        refused = "A Connection error occurred sending JSON notification to 127.0.0.1; [Errno 111] Connection refused"
-        assert results[1]["result"] == refused
+        assert results[1]["result"] == "Connection refused"
         assert "s3cret" not in done.output
         fine = run("test", to=hook.address)
         assert (fine.exit_code, fine.stdout.split()[-1], len(hook.bodies), len(mail.mails)) == (0, "ok", 1, 1)
@@ -90,9 +89,9 @@ def test_alerts_are_listed_the_worst_first_and_so_are_channels(run: Run, sqlite_
     assert "Connection refused" in channel["error"]
 
 
-def test_a_worker_tells_of_a_dead_one_and_of_a_broken_token_and_beats(database_url: str, tmp_path: Path) -> None:
+def test_a_worker_tells_of_a_dead_one_and_of_a_broken_token_and_beats(sqlite_url: str, tmp_path: Path) -> None:
     """Real processes: what the tables say reaches a mailbox, and a monitor hears the heartbeat."""
-    engine = database.open_engine(database_url)
+    engine = database.open_engine(sqlite_url)
     now = clock.now()
     with writing(engine) as conn:
         workers.beat(conn, "worker@gone:1:ab", started_at=now - 9 * MINUTE, version="1", now=now - 5 * MINUTE)
@@ -104,7 +103,7 @@ def test_a_worker_tells_of_a_dead_one_and_of_a_broken_token_and_beats(database_u
     engine.dispose()
     with MailServer() as mail, a_receiver() as monitor:
         env = environment(
-            database_url,
+            sqlite_url,
             "http://127.0.0.1:1",
             CAPI_ALERT_URLS=mail.address,
             CAPI_ALLOW_PRIVATE_URLS="true",
@@ -127,9 +126,8 @@ def _all_told(mail: MailServer) -> str:
     return text if "worker@gone" in text and "Tea (tea.example), ann@example.com" in text else ""
 
 
-@pytest.mark.parametrize("module", ["core.doors.endpoint", "core.doors.worker", "core.doors.cli"])
-def test_apprise_is_loaded_by_nobody_who_sends_no_alert(module: str) -> None:
-    look = f"import sys, {module}; print('apprise' in sys.modules)"
+def test_apprise_is_loaded_by_nobody_who_sends_no_alert() -> None:
+    look = "import sys, core.doors.endpoint, core.doors.worker, core.doors.cli; print('apprise' in sys.modules)"
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-c", look], capture_output=True, text=True, timeout=60, env=env, check=False

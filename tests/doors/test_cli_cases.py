@@ -17,6 +17,7 @@ from core.services.links import Links
 from core.store import cases
 from core.store.apps import App
 from core.store.database import reading, writing
+from core.store.platform_tables import app as app_table
 from core.store.schema import capi_case
 from tests.world import APP_ID, APP_SECRET, DAY, World
 
@@ -28,7 +29,7 @@ def run(world: World, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Run
     given = {"DATABASE_URL": database_url, "FACEBOOK_APP_ID": APP_ID, "FACEBOOK_APP_SECRET": APP_SECRET}
     for name, value in (given | {"CAPI_GRAPH_URL": world.meta.url}).items():
         monkeypatch.setenv(name, value)
-    return lambda *args: CliRunner().invoke(app, args)
+    return lambda *args, **more: CliRunner().invoke(app, args, **more)
 
 
 @pytest.fixture
@@ -57,11 +58,42 @@ def test_a_link_is_printed_with_its_message(run: Run, lost: App) -> None:
     assert "sent" in run("cases").stdout
 
 
-def test_another_user_is_accepted_by_number_or_by_app(run: Run, world: World, lost: App) -> None:
-    done = run("case", "accept-other-user", "--app", lost.public_id, "--reason", "new owner")
-    assert done.exit_code == 0, done.output
+def test_another_user_is_accepted_by_id_or_after_a_question(run: Run, world: World, lost: App) -> None:
+    accept = ("case", "accept-other-user", "--app", lost.public_id, "--reason", "new owner")
+    for nobody in (run(*accept), run(*accept, "--user", "8002")):
+        assert nobody.exit_code == 1
+        assert nobody.output.strip().count("\n") == 0
+    _refuse(world, "8002")
+    asked = run(*accept, input="n\n")
+    assert f"Meta user 8002 may connect for {lost.name}?" in asked.output
+    assert (asked.exit_code, _accepted(world)) == (1, None)
+    assert run(*accept, input="y\n").exit_code == 0
+    assert _accepted(world) == "8002"
+    _refuse(world, "9009")
+    late = run(*accept, "--user", "8002")
+    assert (late.exit_code, "9009" in late.output) == (1, True)
+    done = run(*accept, "--user", "9009")
+    assert (done.exit_code, "Meta user 9009 may connect" in done.output) == (0, True)
+    assert _accepted(world) == "9009"
+
+
+def _refuse(world: World, user: str) -> None:
+    with writing(world.engine) as conn:
+        case = int(conn.scalar(select(capi_case.c.id)) or 0)
+        cases.refuse(conn, case, word="other_user", words=f"now: {user}", user=user, now=world.clock())
+
+
+def _accepted(world: World) -> str | None:
     with reading(world.engine) as conn:
-        assert conn.scalar(select(capi_case.c.other_user_ok)) is True
+        return conn.scalar(select(capi_case.c.accepted_user))
+
+
+def test_a_shops_name_steers_no_terminal(run: Run, world: World, lost: App) -> None:
+    with writing(world.engine) as conn:
+        conn.execute(app_table.update().values(name="Tea\x1b]0;pwned\x07 House"))
+    printed = run("case", "link", "--app", lost.public_id).stdout
+    assert "Tea]0;pwned House can no longer" in printed
+    assert not {"\x1b", "\x07"} & set(printed)
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,13 @@ def run(world: World, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Run
     return run
 
 
+def test_the_doctor_shows_no_password_of_a_database(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:1/shop?user=capi&password=hush-hush")
+    done = run("doctor", "--json")
+    assert _checks(done)["database"]["words"].startswith("postgresql+psycopg://127.0.0.1:1/shop cannot be used")
+    assert "hush-hush" not in done.output
+
+
 def _checks(done: Result) -> dict[str, dict[str, Any]]:
     return {row["name"]: row for row in json.loads(done.stdout)}
 

@@ -6,13 +6,14 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import requests
-from sqlalchemy import Engine, delete, func, select
+from sqlalchemy import Engine, delete, func, select, text
 from sqlalchemy.exc import OperationalError
 
 from core.desk import cases as desk
@@ -22,14 +23,19 @@ from core.doors.endpoint import create_app
 from core.doors.endpoint_reconnect import ReconnectDoor
 from core.sandbox.client import Sandbox
 from core.secret import Secret
+from core.services import watch
+from core.services.policy import Policy
 from core.services.reconnect import Reconnect
 from core.services.verification import Word
 from core.settings import Settings
-from core.store import apps, cases, reach, tokens
+from core.store import apps, cases, keyring, reach, tokens
+from core.store.apps import App
 from core.store.database import reading, writing
+from core.store.keyring import Keyring
 from core.store.platform_tables import app as app_table
 from core.store.platform_tables import app_settings, platform, user
-from core.store.schema import capi_case, ours
+from core.store.schema import capi_case, capi_token, ours
+from core.store.sealing import Unreadable
 from tests.inbound.serving import serving
 from tests.reconnecting import OPERATOR, OWNER, Browser, Road, a_road, everything, query
 from tests.world import APP_ID, APP_SECRET, DAY, World
@@ -338,7 +344,7 @@ def test_a_login_takes_a_quarter_of_an_hour_at_most(road: Road) -> None:
     road.time.ahead = timedelta(minutes=15, seconds=1)
     late = browser.get(callback, timeout=10)
     assert late.status_code == 400
-    assert urlsplit(link).path in late.text
+    assert "/reconnect/" not in late.text
     assert road.world.app(app).token == app.token
     assert "Thank you" in browser.walk(link).text
 
@@ -359,6 +365,31 @@ def test_a_new_link_ends_a_login_that_was_begun_with_the_one_before(small_road: 
     small_road.link(app)
     assert browser.get(callback, timeout=10).status_code == 400
     assert small_road.world.app(app).token == app.token
+
+
+def test_a_login_never_leads_to_a_newer_link_than_its_own(road: Road) -> None:
+    """Whoever had a link that was replaced, because it got into wrong hands, does not get the new one."""
+    app = road.a_lost_app()
+    browser, leaked = Browser(), road.link(app)
+    callback = browser.to_callback(leaked)
+    link = road.link(app)
+    pages = [browser.get(callback, timeout=10)]
+    assert "Thank you" in Browser().walk(link).text
+    pages.append(browser.get(callback, timeout=10))
+    for page in pages:
+        assert page.status_code == 400
+        assert "/reconnect/" not in page.text
+
+
+def test_a_login_that_is_over_leads_nowhere(road: Road) -> None:
+    app = road.a_lost_app()
+    browser, link = Browser(), road.link(app)
+    callback = browser.to_callback(link)
+    assert "Thank you" in browser.get(callback, timeout=10).text
+    road.time.ahead = timedelta(minutes=15, seconds=1)
+    page = browser.get(callback, timeout=10)
+    assert page.status_code == 400
+    assert "/reconnect/" not in page.text
 
 
 def test_a_link_that_ends_during_the_login_takes_no_token(road: Road) -> None:
@@ -448,6 +479,19 @@ def test_a_callback_without_a_code_is_explained(small_road: Road) -> None:
         state = query(browser.press(link).headers["location"])["state"]
 
 
+def test_what_facebook_says_is_kept_without_letters_that_nobody_sees(road: Road) -> None:
+    """PostgreSQL stores no NUL, and a terminal obeys escapes: anybody can write them into the address."""
+    app = road.a_lost_app()
+    browser, link = Browser(), road.link(app)
+    said = {"\x00": None, "no\x00 w\x1b]0;x\x07ay\nout": "no w]0;xay out"}
+    for words, kept in said.items():
+        state = query(browser.press(link).headers["location"])["state"]
+        asked = {"state": state, "error": "server_error", "error_description": words}
+        ended = browser.get(f"{road.url}/auth/facebook/callback", params=asked, timeout=10)
+        assert ended.status_code == 200
+        assert (road.case(app).refused, road.case(app).refused_words) == ("dialog_error", kept)
+
+
 def test_every_word_has_a_sentence_for_the_merchant() -> None:
     assert set(REFUSED) == {str(word) for word in Word}
 
@@ -459,10 +503,129 @@ def test_another_user_connects_once_an_operator_lets_them(road: Road) -> None:
     Browser().walk(link)
     case = road.case(app)
     assert (case.refused, case.refused_words) == ("other_user", f"before: {OWNER}; now: 8002")
-    desk.accept_other_user(road.world.engine, case.id, by=OPERATOR, now=road.time())
+    desk.accept_other_user(road.world.engine, case.id, user="8002", by=OPERATOR, now=road.time())
+    road.meta.login(user="9009")
+    Browser().walk(link)
+    assert (road.case(app).state, road.case(app).refused_user) == ("opened", "9009"), "only the one who was looked at"
+    road.meta.login(user="8002")
     assert "Thank you" in Browser().walk(link).text
     fresh = road.world.app(app).fingerprint
     assert road.world.token(str(fresh)).meta_user_id == "8002"
+
+
+def test_another_users_id_stands_in_the_case_while_it_is_the_reason(small_road: Road) -> None:
+    app = small_road.a_lost_app()
+    link = small_road.link(app)
+    small_road.meta.login(user="8002")
+    Browser().walk(link)
+    assert small_road.case(app).refused_user == "8002"
+    small_road.meta.login(error="access_denied")
+    Browser().walk(link)
+    assert (small_road.case(app).refused, small_road.case(app).refused_user) == ("cancelled", None)
+
+
+# Trouble with the look-up of the token before → why the login is not taken, or None when nobody can be known.
+LOOK_UPS: dict[str, tuple[dict[str, Any], str | None]] = {
+    "limited": ({"kind": "rate_17"}, "meta_away"),
+    "away": ({"kind": "transient_2"}, "meta_away"),
+    "an answer of no sort": ({"kind": "html_200"}, "meta_away"),
+    "never heard of": ({"kind": "error", "error": {"code": 7777, "message": "?"}}, "meta_away"),
+    "our secret": ({"kind": "error", "error": {"code": 190, "message": "Invalid OAuth access token"}}, "our_setup"),
+    "another app's": (
+        {"kind": "error", "error": {"code": 100, "message": "(#100) The App_id did not match the Viewing App"}},
+        None,
+    ),
+    "no token": ({"kind": "error", "error": {"code": 100, "message": "(#100) Invalid parameter"}}, None),
+}
+
+
+@pytest.mark.parametrize("trouble", LOOK_UPS)
+def test_who_connected_before_is_asked_of_meta_and_nobody_gets_in_while_it_cannot_say(
+    small_road: Road, trouble: str
+) -> None:
+    fault, word = LOOK_UPS[trouble]
+    app = small_road.a_lost_app()
+    _forget_whose(small_road)
+    link = small_road.link(app)
+    small_road.meta.login(user="8002")
+    small_road.meta.fault("debug", **fault, token=app.token)
+    ended = Browser().walk(link)
+    if word is None:
+        assert "Thank you" in ended.text
+        return
+    assert small_road.case(app).refused == word
+    assert small_road.world.app(app).token == app.token
+    small_road.meta.clear_faults()
+    Browser().walk(link)
+    assert small_road.case(app).refused == "other_user"
+    small_road.meta.login(user=OWNER)
+    assert "Thank you" in Browser().walk(link).text
+
+
+def test_a_stumble_at_the_look_up_of_the_token_before_costs_nobody_the_login(small_road: Road) -> None:
+    app = small_road.a_lost_app()
+    _forget_whose(small_road)
+    link = small_road.link(app)
+    small_road.meta.fault("debug", "transient_2", count=1, token=app.token)
+    assert "Thank you" in Browser().walk(link).text
+
+
+def _forget_whose(road: Road) -> None:
+    with writing(road.world.engine) as conn:
+        conn.execute(capi_token.update().values(meta_user_id=None))
+
+
+@pytest.fixture
+def sealed_road(small_road: Road) -> Iterator[Road]:
+    keyring.put(small_road.world.engine, Keyring((Secret(keyring.new_key()),)))
+    yield small_road
+    keyring.put(small_road.world.engine, Keyring())
+
+
+def _sealed(road: Road) -> App:
+    """An app with an encrypted token whose Meta user is known."""
+    token = road.meta.create_token(user=OWNER)
+    app = road.world.an_app(token)
+    facts = road.world.graph().debug_token(token)
+    with writing(road.world.engine) as conn:
+        tokens.see(conn, token.fingerprint, user_id=app.user_id, now=road.time(), next_refresh_at=None)
+        apps.write_token(conn, app.id, token, expires_at=None)
+        tokens.learn(conn, token.fingerprint, facts, now=road.time())
+    return road.world.app(app)
+
+
+def test_spoiling_a_stored_token_lets_no_other_user_in(sealed_road: Road) -> None:
+    road = sealed_road
+    app = _sealed(road)
+    mine = {"app": app.id}
+    with writing(road.world.engine) as conn:
+        stored = conn.scalar(text('SELECT "metaAccessToken" FROM "AppSettings" WHERE "appId" = :app'), mine)
+        spoilt = stored[:-4] + ("AAAA" if stored[-4:] != "AAAA" else "BBBB")
+        conn.execute(
+            text('UPDATE "AppSettings" SET "metaAccessToken" = :to WHERE "appId" = :app'), {"to": spoilt} | mine
+        )
+    watch.notice_tokens(road.world.engine, Policy(app_id=APP_ID), now=road.time())
+    assert road.world.app(app).unreadable is Unreadable.DAMAGED
+    link = road.link(app)
+    road.meta.login(user="8002")
+    Browser().walk(link)
+    assert (road.case(app).state, road.case(app).refused) == ("opened", "other_user")
+    road.meta.login(user=OWNER)
+    assert "Thank you" in Browser().walk(link).text
+
+
+def test_a_token_whose_key_is_elsewhere_lets_nobody_in_unasked(
+    sealed_road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    road = sealed_road
+    app = _sealed(road)
+    with writing(road.world.engine) as conn:
+        cases.open_(conn, str(app.fingerprint), user_id=app.user_id, failure="token_dead", words="", now=road.time())
+    _forget_whose(road)
+    locked = replace(app, token=None, unreadable=Unreadable.LOCKED)
+    monkeypatch.setattr(apps, "holders", lambda *_: [locked])
+    Browser().walk(road.link(app))
+    assert (road.case(app).state, road.case(app).refused) == ("opened", "our_setup")
 
 
 def test_a_declined_permission_is_asked_for_again(small_road: Road) -> None:

@@ -130,8 +130,19 @@ class Meta:
         raise GraphError(failure, "refused", code=190, subcode=dead or 463, fingerprint=token.fingerprint)
 
     def _single_flight(self, fingerprint: str) -> None:
-        """Two may ask for one token only when the first was silent for longer than its lease."""
-        since = self._asking.get(fingerprint)
-        if since is not None and self.now() < since + tokens.LEASE:
+        """Two may ask for one token only when a lease has run out: the one's that was silent too long."""
+        mine, theirs = leased_at(), self._asking.get(fingerprint)
+        fresh = [at is not None and self.now() < at + tokens.LEASE for at in (mine, theirs)]
+        if all(fresh):
             self.broken.append(f"two exchanges of {fingerprint} at once")
-        self._asking[fingerprint] = self.now()
+        if mine is not None:
+            self._asking[fingerprint] = mine
+
+
+def note_lease(at: datetime) -> None:
+    """The actor that runs now is about to take a lease."""
+    greenlet.getcurrent().leased_at = at  # type: ignore[attr-defined]
+
+
+def leased_at() -> datetime | None:
+    return getattr(greenlet.getcurrent(), "leased_at", None)

@@ -33,7 +33,7 @@ from core.store.database import is_embedded, reading, writing
 from core.store.platform_tables import app_settings
 from core.store.schema import capi_event, capi_outbox, capi_token, ours
 from core.store.wake import Work
-from tests.services.actors import Actor, Meta, gate
+from tests.services.actors import Actor, Meta, gate, note_lease
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 APP_ID = "1122334455"
@@ -211,6 +211,7 @@ class Refreshes(RuleBasedStateMachine):
     def _step(self, actor: Actor) -> None:
         before = self.held
         actor.step()
+        assert self.engine.pool.checkedout() == 0, f"{actor.name} holds a transaction open at: {actor.at}"  # type: ignore[attr-defined]
         if actor.done:
             self.actors.remove(actor)
         self._newer_only(before, actor.name)
@@ -305,6 +306,12 @@ class Refreshes(RuleBasedStateMachine):
         name = f"worker-{next(_serial)}"
         service = TokenRefreshService(self.engine, self.meta, self.policy, worker=name, clock=lambda: self.now)  # type: ignore[arg-type]
         service.flight.sleep = _waits
+
+        def new_lease() -> str:
+            note_lease(self.now)
+            return f"{name}:{next(_serial)}"
+
+        service.flight.new_lease = new_lease  # type: ignore[method-assign]
         return service
 
     def _event(self, at: int) -> None:

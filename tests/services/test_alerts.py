@@ -85,7 +85,27 @@ def test_the_title_names_shop_and_merchant_for_as_long_as_the_alert_is_kept(engi
 
 def test_a_name_cannot_look_like_lines_of_the_message() -> None:
     who = Holder("Tea\r\nENDED: 1\x1b[0m", "tea.example", "a@example.com", 3, ("1", "2", "3"))
-    assert alerts.title(who, "x") == "Tea ENDED: 1 [0m (tea.example) and 2 more shops, a@example.com"
+    assert alerts.title(who, "x") == "Tea ENDED: 1 0m (tea.example) and 2 more shops, a@example.com"
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("[the console](https://evil.example) @everyone", "the console (evil.example) everyone"),
+        ("<https://evil.example/login|console> <!channel> <@U123>", "evil.example/login console !channel U123"),
+        ("Løghthttps://tps://evil.example", "Løevil.example"),
+        ("`x` *bold* ~town-square #general", "x bold town-square # general"),
+        ("\u202eTea\u200b@here @@all", "Tea here all"),
+        ("ann@everyone.example a@b@tea.example", "ann everyone.example a b tea.example"),
+        ("O'Connor & Søn, No. 5 (Århus)", "O'Connor & Søn, No. 5 (Århus)"),
+        ("Pixel Bakery <3", "Pixel Bakery 3"),
+        ("Anna.b+shop_2@tea.example", "Anna.b+shop_2@tea.example"),
+        ("søren@blåbær.example", "søren@blåbær.example"),
+    ],
+)
+def test_a_name_becomes_neither_a_link_nor_a_mention_and_stays_readable(name: str, plain: str) -> None:
+    assert alerts.plain(name) == plain
+    assert alerts.title(Holder(name, None, "anna@tea.example", 1, ("1",)), "x") == f"{plain}, anna@tea.example"
 
 
 @pytest.mark.parametrize(
@@ -114,10 +134,9 @@ def test_an_incident_is_one_alert_and_not_one_for_each_token(engine: Engine, now
 def test_a_token_that_was_not_extended_is_told_of_at_14_7_3_and_1_days(engine: Engine, now: datetime) -> None:
     many_apps(engine, 1, now=now, ends_in=20 * DAY)
     found = {}
-    for half_day in range(42):
-        at = now + half_day * DAY / 2
-        if change := scan(engine, at):
-            found[20 - half_day / 2] = (change.opened, change.restaged, open_now(engine))
+    for left in (20, 14.5, 14, 13.5, 7.5, 7, 6.5, 3.5, 3, 2.5, 1.5, 1, 0.5, 0, -0.5):
+        change = scan(engine, now + (20 - left) * DAY)
+        found[left] = (change.opened, change.restaged, open_now(engine))
     told = {left: stages[-1][2] for left, (opened, worse, stages) in found.items() if opened or worse}
     assert told == {14.0: 14, 7.0: 7, 3.0: 3, 1.0: 1, 0.0: 0}
     assert notices(engine) == ["opened", "worse", "worse", "worse", "worse"]

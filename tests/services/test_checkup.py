@@ -9,6 +9,8 @@ import pytest
 from sqlalchemy import text, update
 
 from core.clock import now as real_now
+from core.meta.answers import TokenFacts
+from core.meta.graph import Graph
 from core.secret import Secret
 from core.services import checkup, incidents
 from core.services.findings import findings
@@ -69,7 +71,7 @@ def test_a_token_never_asked_about_goes_first_and_is_looked_at_within_a_minute(w
             .where(capi_token.c.fingerprint == old.fingerprint)
             .values(checked_at=yesterday, check_at=yesterday)
         )
-        assert tokens.due_for_check(conn, now=world.clock(), limit=1) == [new.fingerprint]
+        assert tokens.due_for_check(conn, now=world.clock(), limit=1) == [(new.fingerprint, None)]
     assert _sweep(world) == 2
     assert _sweep(world) == 0
     assert world.token(new.fingerprint).kind == "USER"
@@ -97,6 +99,28 @@ def test_what_meta_says_is_learned(world: World) -> None:
         (one,) = reach.of(conn, token.fingerprint)
     assert (one.pixel_id, one.reached) == (app.pixel_id, True)
     assert _found(world, token) == []
+
+
+def test_a_token_without_an_end_loses_the_end_that_was_stored_with_it(sqlite_world: World) -> None:
+    world = sqlite_world
+    token = world.meta.create_token(never=True)
+    app = _known(world, token, expires_in=60 * DAY)
+    with writing(world.engine) as conn:
+        tokens.plan(conn, token.fingerprint, world.clock() + 30 * DAY)
+    _sweep(world)
+    assert world.app(app).expires_at is None
+    assert world.token(token.fingerprint).next_refresh_at is None
+
+
+def test_a_token_without_an_end_is_never_due_for_a_refresh(sqlite_world: World) -> None:
+    """The platform stores sixty days with every token."""
+    world = sqlite_world
+    token = world.meta.create_token(never=True)
+    _known(world, token)
+    _sweep(world)
+    with writing(world.engine) as conn:
+        tokens.plan(conn, token.fingerprint, world.clock())
+        assert tokens.due_for_refresh(conn, now=world.clock(), limit=5, broken=False) == []
 
 
 def test_a_dead_token_keeps_what_was_known_of_it(world: World) -> None:
@@ -221,3 +245,65 @@ def test_a_user_at_metas_limit_keeps_its_pixels_unasked_only(world: World) -> No
     _sweep(world)
     assert world.token(token.fingerprint).kind == "USER"
     assert world.meta.count("pixel") == 0
+
+
+def test_a_sweep_that_outlasts_its_minute_leaves_nothing_to_ask_twice(
+    sqlite_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(6):
+        _known(sqlite_world, sqlite_world.meta.create_token())
+    asked: list[str] = []
+    ask = Graph.debug_token
+
+    def slow(graph: Graph, token: Secret) -> TokenFacts:
+        asked.append(token.fingerprint)
+        if len(asked) == 1:  # the next sweep begins before this one ends
+            later = sqlite_world.clock() + timedelta(minutes=1)
+            checkup.check_tokens(sqlite_world.engine, graph, POLICY, now=later)
+        return ask(graph, token)
+
+    monkeypatch.setattr(Graph, "debug_token", slow)
+    _sweep(sqlite_world)
+    assert len(asked) == len(set(asked)) == 6
+
+
+def test_an_answer_from_before_a_token_was_lost_does_not_mend_it(
+    sqlite_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = sqlite_world.meta.create_token()
+    app = _known(sqlite_world, token)
+    sqlite_world.an_event(app)
+    ask = Graph.debug_token
+
+    def stale(graph: Graph, asked: Secret) -> TokenFacts:
+        facts = ask(graph, asked)
+        if facts.is_valid:
+            sqlite_world.meta.kill(token)
+            for fingerprint in sqlite_world.deliver(app):
+                sqlite_world.service().refresh(fingerprint, trigger="on_error", by="test")
+        return facts
+
+    monkeypatch.setattr(Graph, "debug_token", stale)
+    _sweep(sqlite_world)
+    assert sqlite_world.token(token.fingerprint).needs_reconnect
+
+
+def test_an_answer_from_before_a_token_was_mended_does_not_break_it(
+    sqlite_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = sqlite_world.meta.create_token()
+    _known(sqlite_world, token)
+    sqlite_world.meta.kill(token)
+    _sweep(sqlite_world)
+    assert sqlite_world.token(token.fingerprint).broken_since is not None
+    ask = Graph.debug_token
+
+    def stale(graph: Graph, asked: Secret) -> TokenFacts:
+        facts = ask(graph, asked)
+        with writing(sqlite_world.engine) as conn:
+            tokens.mend(conn, token.fingerprint, next_refresh_at=None)
+        return facts
+
+    monkeypatch.setattr(Graph, "debug_token", stale)
+    checkup.check(sqlite_world.engine, sqlite_world.graph(), POLICY, token.fingerprint, now=sqlite_world.clock())
+    assert sqlite_world.token(token.fingerprint).broken_since is None

@@ -14,10 +14,10 @@ from core.desk.operators import Operator
 from core.meta.answers import TokenFacts
 from core.sandbox.client import Sandbox
 from core.secret import Secret
-from core.services import checkup, watch
+from core.services import checkup, schedule, watch
 from core.services.ladder import Outcome
 from core.services.policy import Policy
-from core.store import apps, database, keyring, migrate, rekey
+from core.store import apps, database, keyring, migrate, rekey, tokens
 from core.store.apps import App
 from core.store.database import reading, writing
 from core.store.health import Health
@@ -92,6 +92,31 @@ def test_it_shows_as_needs_reconnect_with_one_case(world: World, copied: Copied)
     assert "cannot be opened" in world.token(copied.app.fingerprint or "").broken_words
 
 
+def test_whose_token_it_was_is_not_forgotten(world: World, copied: Copied) -> None:
+    """Meta cannot be asked about it any more, and the owner's next login is held against this."""
+    before, now = str(copied.app.seen), world.clock()
+    facts = world.graph().debug_token(world.meta.create_token(user="7001"))
+    with writing(world.engine) as conn:
+        tokens.see(conn, before, user_id=copied.app.user_id, now=now, next_refresh_at=None)
+        tokens.learn(conn, before, facts, now=now)
+    watch.notice_tokens(world.engine, POLICY, now=world.clock())
+    assert world.token(copied.app.fingerprint or "").meta_user_id == "7001"
+
+
+def test_a_text_of_a_key_that_we_never_had_is_damage_as_any_other(world: World) -> None:
+    app = world.an_app(world.meta.create_token())
+    with writing(world.engine) as conn:
+        foreign = {"text": f"capi1.deadbeef.{'A' * 40}", "app": app.id}
+        conn.execute(text('UPDATE "AppSettings" SET "metaAccessToken" = :text WHERE "appId" = :app'), foreign)
+    app = world.app(app)
+    sent = world.an_event(app)
+    world.deliver(app)
+    watch.notice_tokens(world.engine, POLICY, now=world.clock())
+    assert (world.state_of(sent), world.event(sent).failure) == ("parked", "token_dead")
+    assert cases(world) == [(app.fingerprint, "made")]
+    assert health(world, app)[0] is Health.NEEDS_RECONNECT
+
+
 @pytest.mark.parametrize("trigger", ["manual", "scheduled", "on_error"])
 def test_a_refresh_and_a_check_ask_nobody(world: World, copied: Copied, trigger: str) -> None:
     watch.notice_tokens(world.engine, POLICY, now=world.clock())
@@ -158,6 +183,25 @@ def test_without_its_key_a_process_leaves_a_token_alone(world: World, database_u
     helped.deliver(app)
     assert world.state_of(sent) == "delivered"
     ahead.dispose()
+
+
+def test_locked_tokens_do_not_hold_up_the_schedule(world: World, database_url: str, meta: Sandbox) -> None:
+    ahead = database.open_engine(database_url)
+    migrate.prepare(ahead, (NEWER, KEY))
+    locked = [World(ahead, meta).an_app(meta.create_token(), expires_in=20 * DAY) for _ in range(6)]
+    ahead.dispose()
+    app = world.an_app(meta.create_token(), expires_in=20 * DAY)
+    start = world.clock()
+    with writing(world.engine) as conn:
+        for turn, one in enumerate((*locked, app)):
+            due = start - timedelta(minutes=9 - turn)
+            tokens.see(conn, one.fingerprint or "", user_id=one.user_id, now=start, next_refresh_at=due)
+    service, begun = world.service(), []
+    for _ in range(2):
+        for found in schedule.due_refreshes(world.engine, POLICY, now=start):
+            begun.append(service.refresh(found, trigger="scheduled", by="worker")); print(begun[-1], world.token(found).next_refresh_at, world.token(found).meta_app_id)
+    assert begun.count(Outcome.EXTENDED) == 1
+    assert len(begun) == 7, "each once in ten minutes"
 
 
 def test_a_key_given_up_makes_one_case_for_all_apps_of_its_token(world: World, database_url: str) -> None:

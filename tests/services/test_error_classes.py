@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from core.meta.failures import RULES, Failure
 from core.sandbox.background import running
 from core.sandbox.state import State
 from core.secret import Secret
-from core.store import database, incidents
+from core.store import database, incidents, tokens
 from core.store.database import reading, writing
-from core.store.schema import capi_attempt, capi_pixel
+from core.store.schema import capi_attempt, capi_pixel, capi_token
 from core.store.schema_recovery import capi_case, capi_reach
 from tests.world import APP_ID, APP_SECRET, World
 
@@ -172,6 +172,9 @@ def test_what_follows_from_each_refusal_on_both_databases(world: World) -> None:
 def follows(world: World, case: Case) -> None:
     token = world.meta.create_token()
     app = world.an_app(token)
+    with writing(world.engine) as conn:  # Meta has said that our app made it: "the application" is ours
+        tokens.see(conn, token.fingerprint, user_id=app.user_id, now=world.clock(), next_refresh_at=None)
+        conn.execute(update(capi_token).values(meta_app_id=APP_ID))
     sent = world.an_event(app)
     _trouble(world, case)
     now = world.clock()

@@ -21,24 +21,13 @@ from core.store import jobs, tokens
 from core.store.database import reading, writing
 from core.store.schema import capi_attempt, capi_event, capi_pixel
 from core.store.schema_recovery import capi_case, capi_incident
+from tests.services.timed import Clock
+from tests.services.timed import tick as _tick
 from tests.world import APP_ID, World
 
 POLICY = Policy(app_id=APP_ID)
 MINUTE = timedelta(minutes=1)
 BAD_SECRET = GraphError(Failure.APP_CONFIG, "Error validating client secret.", code=1, trace_id="T1")
-
-
-class Clock:
-    """A clock that a test moves."""
-
-    def __init__(self, moment: datetime) -> None:
-        self.moment = moment
-
-    def __call__(self) -> datetime:
-        return self.moment
-
-    def on(self, step: timedelta) -> None:
-        self.moment += step
 
 
 @pytest.fixture
@@ -51,11 +40,6 @@ def timed(engine: Engine, meta: Sandbox, now: datetime) -> World:
 def timed_sqlite(sqlite_engine: Engine, meta: Sandbox, now: datetime) -> World:
     meta.set_clock(now)
     return World(sqlite_engine, meta, clock=Clock(now))
-
-
-def _tick(world: World, step: timedelta) -> None:
-    world.clock.on(step)  # type: ignore[attr-defined]
-    world.meta.set_clock(world.clock())
 
 
 def _probe(world: World, by: str = "worker-1") -> int:
@@ -226,6 +210,7 @@ def test_meta_names_the_time_and_nothing_brings_it_forward(timed: World) -> None
 
 def test_an_app_that_has_used_up_its_calls_stops_before_it_is_refused(timed: World) -> None:
     app = timed.an_app(timed.meta.create_token())
+    checkup.check(timed.engine, timed.graph(), POLICY, _seen(timed, app), now=timed.clock())
     sent = timed.an_event(app)
     used_up = {"X-App-Usage": '{"call_count":100,"total_time":20,"total_cputime":3}'}
     timed.meta.fault("events", "usage", headers=used_up, count=2)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
 from sqlalchemy import select
 
+from core.meta.answers import Exchanged
 from core.meta.failures import classify
-from core.meta.graph import GraphError
+from core.meta.graph import Graph, GraphError
 from core.secret import Secret
 from core.services import incidents
 from core.services.ladder import Outcome
 from core.services.policy import Policy
 from core.store import tokens
+from core.store.apps import App
 from core.store.database import reading, writing
 from core.store.schema import capi_case
 from tests.world import DAY, World
@@ -207,6 +210,82 @@ def test_a_system_users_token_keeps_its_sixty_days(world: World) -> None:
     app = world.an_app(token, expires_in=5 * DAY)
     assert world.service().check_and_refresh_token(app.id).outcome is EXTENDED
     assert (world.app(app).expires_at or world.clock()) > world.clock() + 59 * DAY
+
+
+@pytest.mark.parametrize("trigger", ["scheduled", "manual", "bulk"])
+def test_a_token_without_an_end_is_never_exchanged(sqlite_world: World, trigger: str) -> None:
+    """Whatever end the platform stored with it: the exchange would give it one."""
+    world = sqlite_world
+    token = world.meta.create_token(type="SYSTEM_USER", never=True)
+    app = world.an_app(token, expires_in=20 * DAY)
+    _learn(world, app)
+    assert world.service().refresh(token.fingerprint, trigger=trigger, by="test").outcome is VALID
+    assert (world.app(app).token, world.app(app).expires_at) == (token, None)
+    assert world.meta.count("exchange") == 0
+    assert world.token(token.fingerprint).next_refresh_at is None
+
+
+def test_a_valid_token_is_not_replaced_by_a_siblings(sqlite_world: World) -> None:
+    """Each is made for its own pixel, and Meta refused this one in passing."""
+    world = sqlite_world
+    token, other = (world.meta.create_token(pixels=[pixel]) for pixel in ("111", "222"))
+    app = world.an_app(token, expires_in=40 * DAY, email="owner@example.com", pixel="111")
+    world.an_app(other, expires_in=55 * DAY, email="owner@example.com", pixel="222")
+    assert world.service().handle_facebook_api_error(refused(world, token, 190, 463), app.id)
+    assert (outcome(world), world.app(app).token) == ("still_valid", token)
+
+
+@pytest.mark.parametrize(("pixels", "expected"), [(["111", "112"], "adopted"), (["111"], "needs_reconnect")])
+def test_a_siblings_token_is_adopted_only_where_it_reaches_the_pixels(
+    sqlite_world: World, pixels: list[str], expected: str
+) -> None:
+    world = sqlite_world
+    token, other = world.meta.create_token(), world.meta.create_token(pixels=[*pixels, "222"])
+    app, _ = (world.an_app(token, expires_in=40 * DAY, email="owner@example.com", pixel=one) for one in ("111", "112"))
+    world.an_app(other, expires_in=55 * DAY, email="owner@example.com", pixel="222")
+    world.meta.kill(token, 460)
+    world.service().handle_facebook_api_error(refused(world, token, 190, 460), app.id)
+    assert outcome(world) == expected
+
+
+def test_a_stored_end_that_has_passed_is_forgotten_when_meta_names_none(
+    sqlite_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = sqlite_world
+    token = world.meta.create_token()
+    app = world.an_app(token, expires_in=-DAY)
+    look = Graph.debug_token
+    monkeypatch.setattr(Graph, "debug_token", lambda graph, one: replace(look(graph, one), expires_at=None))
+    monkeypatch.setattr(Graph, "exchange", lambda graph, one, **_: Exchanged(one, None, "trace", 1))
+    sent = world.an_event(app)
+    for fingerprint in world.deliver(app):
+        assert world.service().refresh(fingerprint, trigger="on_error", by="test").usable
+    assert world.app(app).expires_at is None
+    assert world.deliver(app) == []
+    assert world.state_of(sent) == "delivered"
+
+
+def test_a_token_that_works_and_was_exchanged_often_enough_has_not_failed(sqlite_world: World) -> None:
+    world = sqlite_world
+    token = world.meta.create_token(expires_in=25 * 86_400, mode="same_token")
+    app = world.an_app(token, expires_in=25 * DAY)
+    _learn(world, app)
+    service = world.service()
+    said = [service.refresh(token.fingerprint, trigger="manual", by="ann").outcome for _ in range(2)]
+    with writing(world.engine) as conn:
+        tokens.plan(conn, token.fingerprint, world.clock())
+    said.append(service.refresh(token.fingerprint, trigger="scheduled", by="worker").outcome)
+    assert said == [Outcome.NOT_EXTENDED, Outcome.NOT_EXTENDED, VALID]
+    assert world.token(token.fingerprint).failures == 0
+    assert world.app(app).expires_at is not None
+
+
+def _learn(world: World, app: App) -> None:
+    """What Meta says of the app's token, as the daily check writes it down."""
+    assert app.token is not None
+    with writing(world.engine) as conn:
+        tokens.see(conn, app.token.fingerprint, user_id=app.user_id, now=world.clock(), next_refresh_at=None)
+        tokens.learn(conn, app.token.fingerprint, world.graph().debug_token(app.token), now=world.clock())
 
 
 # A 200 without a later end is not asked for again and again: R5

@@ -49,6 +49,13 @@ def hook() -> Iterator[Receiver]:
         ("::ffff:8.8.8.8", True),
         ("2002:7f00:1::", False),
         ("64:ff9b::a00:1", False),
+        ("64:ff9b::808:808", True),
+        ("64:ff9b:1::7f00:1", False),
+        ("64:ff9b:1:ffff::808:808", False),
+        ("fec0::1", False),
+        ("feff::1", False),
+        ("::127.0.0.1", False),
+        ("::8.8.8.8", False),
         ("/run/docker.sock", False),
     ],
 )
@@ -93,7 +100,7 @@ def test_nor_by_mail_nor_by_a_redirect(hook: Receiver) -> None:
     with a_receiver() as other:
         hook.status, hook.location = 307, f"http://127.0.0.1:{other.port}/taken"
         for address in (hook.address, f"{hook.address}?redirect=yes"):
-            assert "error=307" in str(channels_for(address)[0].send("a", "b", good=False))
+            assert "it answered 307" in str(channels_for(address)[0].send("a", "b", good=False))
         assert other.paths == []
 
 

@@ -8,14 +8,16 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, select, update
 
+from core.meta.failures import Failure
+from core.meta.graph import Graph, GraphError
 from core.sandbox.client import Sandbox
-from core.services import probing, watch
+from core.services import checkup, probing, watch
 from core.services.policy import ON_ERROR_PAUSE, Policy
-from core.store import apps, outbox, tokens
+from core.store import apps, cases, outbox, tokens
 from core.store.database import reading, writing
-from core.store.schema import capi_event, capi_pixel
+from core.store.schema import capi_event, capi_pixel, capi_token
 from core.store.schema_recovery import capi_case
 from tests.services.test_incidents import Clock
 from tests.world import APP_ID, DAY, World
@@ -28,6 +30,12 @@ HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 def timed(engine: Engine, meta: Sandbox, now: datetime) -> World:
     meta.set_clock(now)
     return World(engine, meta, clock=Clock(now))
+
+
+@pytest.fixture
+def sqlite_timed(sqlite_engine: Engine, meta: Sandbox, now: datetime) -> World:
+    meta.set_clock(now)
+    return World(sqlite_engine, meta, clock=Clock(now))
 
 
 def _tick(world: World, step: timedelta) -> None:
@@ -68,6 +76,46 @@ def test_all_pixels_of_a_limited_token_wait_and_others_go_on(timed: World) -> No
     _tick(timed, timedelta(seconds=2))
     _sweep(timed)
     assert timed.states() == {"delivered": 3}
+
+
+def test_a_shorter_limit_does_not_end_a_longer_one(sqlite_timed: World) -> None:
+    app = sqlite_timed.an_app(sqlite_timed.meta.create_token())
+    fingerprint, now = str(app.fingerprint), sqlite_timed.clock()
+    said = (HOUR, "limit"), (MINUTE, "another"), (2 * HOUR, "the longest"), (-2 * DAY, "the clock was wrong")
+    seen = []
+    with writing(sqlite_timed.engine) as conn:
+        tokens.see(conn, fingerprint, user_id=app.user_id, now=now, next_refresh_at=None)
+        for wait, failure in said:
+            tokens.hold_back(conn, fingerprint, until=now + wait, failure=failure)
+            row = tokens.get(conn, fingerprint)
+            assert row is not None
+            seen.append((row.wait_until - now, row.wait_failure))
+    assert seen == [said[0], said[0], said[2], said[3]]
+
+
+@pytest.mark.parametrize("code", [17, 200])
+def test_what_is_left_of_a_divided_batch_makes_no_further_call(
+    sqlite_timed: World, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """After the limit of the token's user, or its bar from the pixel, the other parts would meet the same."""
+    app = sqlite_timed.an_app(sqlite_timed.meta.create_token())
+    for _ in range(16):
+        sqlite_timed.an_event(app)
+    calls: list[int] = []
+
+    def send(_: Graph, __: str, bodies: list[bytes], *args: Any, **more: Any) -> None:
+        calls.append(len(bodies))
+        failure = Failure.RATE_LIMITED if code == 17 else Failure.PERMISSION
+        if len(calls) < 5:
+            raise GraphError(Failure.INVALID_EVENT, "bad", code=100, subcode=2804003, status=400)
+        raise GraphError(failure, "no", code=code, status=400)
+
+    monkeypatch.setattr(Graph, "send", send)
+    sqlite_timed.deliver(app)
+    assert calls == [16, 8, 4, 2, 1]
+    sqlite_timed.deliver(app)
+    assert len(calls) == 5
+    assert sqlite_timed.states() == {"due" if code == 17 else "parked": 16}
 
 
 def test_a_limited_token_that_is_replaced_does_not_hold_its_events_up(timed: World) -> None:
@@ -260,9 +308,90 @@ def test_a_word_that_was_just_proved_wrong_mends_no_token(timed: World) -> None:
     assert timed.token(token.fingerprint).needs_reconnect
     _sweep(timed)
     assert timed.meta.count("events") == calls
-    _tick(timed, ON_ERROR_PAUSE)
+    _tick(timed, 2 * ON_ERROR_PAUSE)
     _look(timed)
-    assert not timed.token(token.fingerprint).needs_reconnect, "one more try after ten minutes"
+    assert not timed.token(token.fingerprint).needs_reconnect, "one more try after twenty minutes"
+
+
+def test_a_token_that_is_valid_and_refused_for_hours_costs_little_and_its_link_stays_good(sqlite_timed: World) -> None:
+    """The doubt grows with each time, and the case that was closed is the one that opens again."""
+    token = sqlite_timed.meta.create_token()
+    app = sqlite_timed.an_app(token)
+    sqlite_timed.an_event(app)
+    sqlite_timed.meta.fault("events", "error", error={"code": 190, "subcode": 467, "message": "invalid"})
+    link: dict[str, Any] = {"nonce": "0" * 32, "ends_at": sqlite_timed.clock() + 7 * DAY, "remind_at": None}
+    service, graph = sqlite_timed.service(), sqlite_timed.graph()
+    for turn in range(12 * 6):
+        for _ in range(2 * bool(watch.due_work(sqlite_timed.engine, now=sqlite_timed.clock()))):
+            for fingerprint in sqlite_timed.deliver(app):
+                service.refresh(fingerprint, trigger="on_error", by="test")
+        if turn == 0:
+            with writing(sqlite_timed.engine) as conn:
+                cases.send(conn, 1, **link, by="ada", now=sqlite_timed.clock())
+        _tick(sqlite_timed, 10 * MINUTE)
+        probing.probe_tokens(sqlite_timed.engine, graph, POLICY, now=sqlite_timed.clock())
+        watch.release_replaced(sqlite_timed.engine, now=sqlite_timed.clock())
+    assert sqlite_timed.meta.count("events") <= 14
+    with reading(sqlite_timed.engine) as conn:
+        rows = conn.execute(select(capi_case)).all()
+        until = checkup.doubted_until(conn, token.fingerprint, now=sqlite_timed.clock())
+    assert [(row.state, row.nonce, row.done_at) for row in rows] == [("sent", "0" * 32, None)]
+    assert until is not None
+    assert until > sqlite_timed.clock() + HOUR
+
+
+def test_the_daily_check_doubts_the_same_word(sqlite_timed: World) -> None:
+    token = sqlite_timed.meta.create_token()
+    app = sqlite_timed.an_app(token)
+    sqlite_timed.an_event(app)
+    sqlite_timed.meta.fault("events", "error", error={"code": 190, "subcode": 467, "message": "invalid"})
+    for _ in range(2):
+        for fingerprint in sqlite_timed.deliver(app):
+            sqlite_timed.service().refresh(fingerprint, trigger="on_error", by="test")
+    _tick(sqlite_timed, 3 * MINUTE)
+    graph, now = sqlite_timed.graph(), sqlite_timed.clock()
+    checkup.check(sqlite_timed.engine, graph, POLICY, token.fingerprint, now=now)
+    assert sqlite_timed.token(token.fingerprint).needs_reconnect
+
+
+def test_a_refusal_of_a_request_that_began_before_the_mend_breaks_nothing(
+    sqlite_timed: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = sqlite_timed.meta.create_token()
+    first, second = sqlite_timed.an_app(token, email="o@x.com"), sqlite_timed.an_app(token, email="o@x.com")
+    sent = [sqlite_timed.an_event(first), sqlite_timed.an_event(second)]
+    send, turns = Graph.send, iter(("under way", "refused"))
+
+    def refused(graph: Graph, pixel_id: str, *args: Any, **more: Any) -> Any:
+        turn = next(turns, None)
+        if turn is None:
+            return send(graph, pixel_id, *args, **more)
+        if turn == "under way":  # meanwhile another request is refused, and the token is mended
+            _tick(sqlite_timed, timedelta(seconds=1))
+            for fingerprint in sqlite_timed.deliver(first):
+                assert sqlite_timed.service().refresh(fingerprint, trigger="on_error", by="test").usable
+            _tick(sqlite_timed, timedelta(seconds=1))
+        raise GraphError(Failure.TOKEN_EXPIRED, "blip", code=190, status=400, fingerprint=token.fingerprint)
+
+    monkeypatch.setattr(Graph, "send", refused)
+    assert sqlite_timed.deliver(second) == []
+    assert sqlite_timed.token(token.fingerprint).broken_since is None
+    assert (sqlite_timed.state_of(sent[1]), sqlite_timed.event(sent[1]).attempts) == ("due", 0)
+    _sweep(sqlite_timed)
+    assert sqlite_timed.states() == {"delivered": 2}
+
+
+def test_a_token_lost_lately_is_looked_at_though_many_are_overdue(timed: World) -> None:
+    """On both databases: PostgreSQL sorts NULL last."""
+    now = timed.clock()
+    with writing(timed.engine) as conn:
+        for n, lost_at in enumerate([now - 2 * HOUR] * 12 + [now - HOUR / 2]):
+            tokens.see(conn, f"fp_{n}", user_id="u", now=now, next_refresh_at=None)
+            tokens.give_up_on(conn, f"fp_{n}", failure="token_dead", words="", now=lost_at)
+        older = update(capi_token).where(capi_token.c.fingerprint != "fp_12")
+        conn.execute(older.values(probe_at=now - MINUTE, probes=5))
+        due = tokens.due_for_probe(conn, now=now, first=2 * MINUTE, limit=10)
+    assert due[0].fingerprint == "fp_12"
 
 
 def test_only_one_worker_takes_a_look(timed: World) -> None:

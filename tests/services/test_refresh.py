@@ -91,6 +91,49 @@ def test_a_token_of_two_users_is_mended_for_both(world: World) -> None:
     assert {row.outcome for row in world.refreshes()} == {"extended"}
 
 
+def test_two_users_of_a_dead_token_are_asked_and_answer_each_for_themselves(sqlite_world: World) -> None:
+    world = sqlite_world
+    token, new = world.meta.create_token(), world.meta.create_token()
+    one, two = (world.an_app(token, email=f"{who}@example.com") for who in ("one", "two"))
+    world.meta.kill(token)
+    error = GraphError(Failure.TOKEN_DEAD, code=190, subcode=460, fingerprint=token.fingerprint)
+    assert world.service().handle_facebook_api_error(error, one.id) is False
+    assert open_cases(world) == {one.user_id, two.user_id}
+
+    facts = world.graph().debug_token(new)
+    given = {"trigger": "reconnect", "by": "merchant"}
+    world.service().take_over(token.fingerprint, new, facts, user_id=one.user_id, **given)
+    assert open_cases(world) == {two.user_id}
+    assert world.token(token.fingerprint).needs_reconnect
+
+    world.service().take_over(token.fingerprint, new, facts, user_id=two.user_id, **given)
+    assert open_cases(world) == set()
+    assert not world.token(token.fingerprint).needs_reconnect, "nobody holds it"
+
+
+def test_a_token_that_we_knew_as_broken_works_when_its_owner_gives_it(sqlite_world: World) -> None:
+    world = sqlite_world
+    old, known = world.meta.create_token(), world.meta.create_token()
+    app, other = (world.an_app(token, email="owner@example.com") for token in (old, known))
+    service = world.service()
+    world.meta.kill(old)
+    world.meta.kill(known)
+    for one in (app, other):
+        service.handle_facebook_api_error(GraphError(Failure.TOKEN_DEAD, fingerprint=one.fingerprint), one.id)
+    world.meta.revive(known)
+    sent = world.an_event(app)
+    given = {"trigger": "reconnect", "by": "merchant", "user_id": app.user_id}
+    service.take_over(old.fingerprint, known, world.graph().debug_token(known), **given)
+    world.deliver(world.app(app))
+    assert (world.state_of(sent), open_cases(world)) == ("delivered", set())
+
+
+def open_cases(world: World) -> set[str]:
+    """Users who are asked to connect again."""
+    with reading(world.engine) as conn:
+        return set(conn.scalars(select(capi_case.c.user_id).where(capi_case.c.done_at.is_(None))))
+
+
 @pytest.mark.parametrize("mode", ["same_token", "expired"])
 def test_what_has_just_come_to_nothing_is_not_repeated(world: World, mode: str) -> None:
     over = mode == "expired"

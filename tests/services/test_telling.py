@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -10,7 +9,6 @@ from datetime import datetime, timedelta
 import pytest
 from sqlalchemy import Engine, insert, update
 
-from core import logs
 from core.desk.alert_message import compose
 from core.services import alerts, telling
 from core.services.channels import Channel
@@ -64,9 +62,9 @@ def test_a_thousand_tokens_that_fail_within_five_minutes_are_three_messages_at_m
     """R14, on real SMTP and HTTP: every token is told of, and each recovery."""
     names = many_apps(engine, 1_000, now=now)
     channels = channels_for(mail.address, hook.address)
-    for tick in range(21):  # every 15 seconds, 50 more
-        at = now + tick * 15 * SECOND
-        break_tokens(engine, names[tick * 50 : tick * 50 + 50], now=at)
+    for tick in range(11):  # every 30 seconds, 100 more
+        at = now + tick * 30 * SECOND
+        break_tokens(engine, names[tick * 100 : tick * 100 + 100], now=at)
         scan_and_tell(engine, channels, at)
     assert [len(mail.mails), len(hook.bodies)] == [2, 2]
     told = [int(re.findall(r"NEEDS RECONNECT: ([\d,]+)", body["message"])[0].replace(",", "")) for body in hook.bodies]
@@ -155,21 +153,21 @@ def test_what_began_and_ended_between_two_messages_is_one_line(engine: Engine, n
 def test_a_channel_that_is_away_for_an_hour_gets_everything_afterwards_in_one_message(
     engine: Engine, now: datetime, mail: MailServer, hook: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
-    names = many_apps(engine, 30, now=now)
+    names = many_apps(engine, 12, now=now)
     channels = channels_for(hook.address, mail.address)
     hook.status = 503
-    for tick in range(30):  # every other minute
-        at = now + tick * 2 * MINUTE
+    for tick in range(12):
+        at = now + tick * 5 * MINUTE
         break_tokens(engine, names[tick : tick + 1], now=at)
         scan_and_tell(engine, channels, at)
     assert len(mail.mails) > 3, "another channel does not wait for it"
     row = row_of(engine, channels[0])
-    assert row.error == "Failed to send JSON POST notification: Servers are overloaded., error=503"  # type: ignore[attr-defined]
-    assert len(hook.paths) < 15, "tried again, later each time"
+    assert row.error == "it answered 503 (Service Unavailable)"  # type: ignore[attr-defined]
+    assert len(hook.paths) < 10, "tried again, later each time"
     assert caplog.text.count("a channel does not take alerts") == 1
     hook.status = 200
     scan_and_tell(engine, channels, now + 71 * MINUTE)
-    assert [body["message"].splitlines()[0] for body in hook.bodies] == ["NEEDS RECONNECT: 30"]
+    assert [body["message"].splitlines()[0] for body in hook.bodies] == ["NEEDS RECONNECT: 12"]
     row = row_of(engine, channels[0])
     assert (row.failures, row.error) == (0, None)  # type: ignore[attr-defined]
 
@@ -265,7 +263,7 @@ def test_an_address_that_is_set_wrong_is_a_visible_error_and_one_line(
     (token,) = many_apps(engine, 1, now=now)
     channels = channels_for("mailtoo://user:hunter22@smtp.example.com", "slack://not-a-token", "no address at all")
     break_tokens(engine, [token], now=now)
-    for minute in range(30):
+    for minute in range(0, 60, 10):
         scan_and_tell(engine, channels, now + minute * MINUTE)
     with reading(engine) as conn:
         errors = {row.title: row.error for row in keeper.every(conn)}
@@ -297,35 +295,3 @@ def test_a_channel_that_is_set_no_more_is_forgotten(engine: Engine, now: datetim
     assert row_of(engine, channels[0]) is not None
     telling.forget_channels(engine, [], now=now + 2 * DAY)
     assert row_of(engine, channels[0]) is None
-
-
-def test_no_part_of_an_address_reaches_a_log_an_error_or_the_database(
-    sqlite_engine: Engine, now: datetime, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Wrong passwords and dead hosts make libraries talk; at DEBUG, urllib3 tells every path."""
-    engine = sqlite_engine
-    (token,) = many_apps(engine, 1, now=now)
-    break_tokens(engine, [token], now=now)
-    with MailServer(password="another") as mail, a_receiver() as hook:
-        hook.status = 403
-        channels = channels_for(
-            f"mailto://mallory:hunter22secret@127.0.0.1:{mail.port}?from=capi@example.com&to=t@example.com&mode=insecure",
-            f"json://someone:p%40ssword77@127.0.0.1:{hook.port}/services/T0AAAAAA/xoxb-deadbeef?-key=querysecret9",
-            "json://127.0.0.1:9/services/B0BBBBBB",
-        )
-        logs.setup("DEBUG")
-        try:
-            scan_and_tell(engine, channels, now)
-        finally:
-            logging.getLogger().handlers.clear()
-            logging.getLogger().setLevel(logging.WARNING)
-    with reading(engine) as conn:
-        rows = keeper.every(conn)
-    said = capsys.readouterr().err + str(rows) + str(channels)
-    assert "urllib3" in said, "the test hears what it must"
-    assert [row.title for row in rows] == ["json 127.0.0.1", "json 127.0.0.1 (2)", "mailto 127.0.0.1"]
-    assert all(row.error for row in rows)
-    for secret in ("hunter22secret", "p@ssword77", "p%40ssword77", "T0AAAAAA", "xoxb-deadbeef", "querysecret9"):
-        assert secret not in said
-    assert "B0BBBBBB" not in said
-    assert not mail.mails

@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from core.secret import Secret
 from core.services import checkup, schedule, watch
 from core.services.policy import Policy, spread
 from core.services.sending import RESTS
-from core.store import apps
-from core.store.database import writing
+from core.store import apps, cases
+from core.store.database import reading, writing
 from core.store.wake import Work
 from tests.world import APP_ID, DAY, World
 
@@ -70,6 +70,45 @@ def test_the_daily_check_learns_what_meta_knows(world: World) -> None:
     ends = world.app(second).expires_at
     assert ends is not None
     assert abs(ends - world.clock() - 60 * DAY) < timedelta(minutes=5)
+
+
+def test_the_platforms_new_token_closes_the_case_whoever_meets_it_first(sqlite_world: World) -> None:
+    """A delivery notes the new token before the watch comes by; no look at the old one is due any more."""
+    for meets in ("delivery", "refresh", "watch"):
+        old, new = sqlite_world.meta.create_token(), sqlite_world.meta.create_token()
+        app = sqlite_world.an_app(old)
+        sqlite_world.meta.kill(old)
+        sqlite_world.an_event(app)
+        for fingerprint in sqlite_world.deliver(app):
+            sqlite_world.service().refresh(fingerprint, trigger="on_error", by="test")
+        assert sqlite_world.token(old.fingerprint).needs_reconnect
+        _write(sqlite_world, app.id, new)
+        if meets == "delivery":
+            sqlite_world.an_event(app)
+            sqlite_world.deliver(app)
+        elif meets == "refresh":
+            sqlite_world.service().refresh(old.fingerprint, trigger="manual", by="test", user_id=app.user_id)
+        else:
+            watch.notice_tokens(sqlite_world.engine, POLICY, now=sqlite_world.clock())
+        assert sqlite_world.app(app).seen == new.fingerprint, meets
+        assert not sqlite_world.token(old.fingerprint).needs_reconnect, meets
+        with reading(sqlite_world.engine) as conn:
+            assert cases.open_of(conn, old.fingerprint, app.user_id) is None, meets
+
+
+def test_events_that_wait_for_their_pixel_cost_no_write_until_their_time(sqlite_world: World) -> None:
+    token = sqlite_world.meta.create_token(pixels=["1"])
+    for _ in range(3):
+        app = sqlite_world.an_app(token, email="o@x.com")
+        sqlite_world.an_event(app)
+        sqlite_world.deliver(app)
+    assert sqlite_world.states() == {"parked": 3}
+    writes: list[bool] = []
+    seen = lambda conn: writes.append(bool(conn.get_execution_options().get("capi_writes")))  # noqa: E731
+    event.listen(sqlite_world.engine, "begin", seen)
+    assert watch.release_replaced(sqlite_world.engine, now=sqlite_world.clock()) == 0
+    assert writes == [False]
+    assert watch.release_replaced(sqlite_world.engine, now=sqlite_world.clock() + 2 * timedelta(hours=1)) == 3
 
 
 def test_an_end_stored_after_its_token_is_planned_for(world: World) -> None:

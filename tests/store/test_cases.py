@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Connection, Engine, insert, select
 
 from core.errors import Conflict
-from core.store import cases
+from core.store import cases, history
 from core.store.database import reading, writing
 from core.store.schema import capi_case
 
@@ -117,14 +117,65 @@ def test_the_first_press_is_remembered(engine: Engine, now: datetime) -> None:
 def test_a_case_that_is_done_takes_no_complaint_and_no_other_user(engine: Engine, now: datetime) -> None:
     with writing(engine) as conn:
         case = a_case(conn, "done", now)
-        cases.refuse(conn, case, word="cancelled", words=None, now=now)
-    assert stored(engine, case).refused is None
+        cases.refuse(conn, case, word="other_user", words=None, user="8002", now=now)
+    assert (stored(engine, case).refused, stored(engine, case).refused_user) == (None, None)
     with pytest.raises(Conflict), writing(engine) as conn:
-        cases.accept_other(conn, case)
+        cases.accept_other(conn, case, "8002")
     with pytest.raises(Conflict), writing(engine) as conn:
         cases.reminded(conn, case, next_at=None)
+
+
+def test_only_the_user_who_was_refused_last_can_be_accepted(engine: Engine, now: datetime) -> None:
+    with writing(engine) as conn:
+        case = a_case(conn, "opened", now)
+    with pytest.raises(Conflict), writing(engine) as conn:
+        cases.accept_other(conn, case, "8002")
+    for refused in ("8002", "9009"):
+        with writing(engine) as conn:
+            cases.refuse(conn, case, word="other_user", words=None, user=refused, now=now)
+    with pytest.raises(Conflict), writing(engine) as conn:
+        cases.accept_other(conn, case, "8002")
+    assert stored(engine, case).accepted_user is None
+    with writing(engine) as conn:
+        cases.accept_other(conn, case, "9009")
+        cases.refuse(conn, case, word="cancelled", words=None, now=now)
+    assert (stored(engine, case).accepted_user, stored(engine, case).refused_user) == ("9009", None)
 
 
 def stored(engine: Engine, case: int) -> Any:
     with reading(engine) as conn:
         return conn.execute(select(capi_case).where(capi_case.c.id == case)).one()
+
+
+REFUSED = {"failure": "token_expired", "words": "refused again"}
+
+
+@pytest.mark.parametrize(
+    ("state", "again"), [("made", "made"), ("sent", "sent"), ("opened", "opened"), ("expired", "expired")]
+)
+def test_a_case_closed_within_a_day_opens_again_with_its_link(
+    sqlite_engine: Engine, now: datetime, state: str, again: str
+) -> None:
+    with writing(sqlite_engine) as conn:
+        case = a_case(conn, state, now)
+        if state == "opened":
+            cases.begin(conn, case, nonce="n1", login_hash=LOGIN, ends_at=now + DAY, now=now)
+        before = cases.get(conn, case)
+        cases.close(conn, f"fp_{state}", now=now)
+        assert cases.open_(conn, f"fp_{state}", user_id="u1", **REFUSED, now=now + DAY / 2)
+        assert not cases.open_(conn, f"fp_{state}", user_id="u1", **REFUSED, now=now + DAY / 2)
+    row = stored(sqlite_engine, case)
+    assert before is not None
+    assert (row.state, row.nonce, row.failure) == (again, before.nonce, "token_expired")
+
+
+def test_a_case_that_is_done_for_longer_or_by_a_login_stays_done(sqlite_engine: Engine, now: datetime) -> None:
+    with writing(sqlite_engine) as conn:
+        cases_before = [a_case(conn, "sent", now), a_case(conn, "opened", now)]
+        for state in ("sent", "opened"):
+            cases.close(conn, f"fp_{state}", now=now)
+        login = {"trigger": "reconnect", "by": "m", "user_id": "u1", "apps_updated": 1, "outcome": "reconnected"}
+        history.add_refresh(conn, started_at=now, duration_ms=1, fingerprint="fp_opened", **login)
+        assert cases.open_(conn, "fp_sent", user_id="u1", **REFUSED, now=now + DAY)
+        assert cases.open_(conn, "fp_opened", user_id="u1", **REFUSED, now=now + DAY / 2)
+    assert [stored(sqlite_engine, case).state for case in cases_before] == ["done", "done"]

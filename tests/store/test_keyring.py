@@ -137,9 +137,26 @@ def test_nonsense_in_one_row_keeps_nobody_from_starting(database_url: str) -> No
         "capi1.0badc0de",
         "capi1.0badc0de.AAAA",
         "capi1.üüüüüüüü.AAAA",
+        f"capi1.deadbeef.{'A' * 40}",
     ):
         put(engine, app, nonsense)
-        assert again(opened(database_url, KEY), app).unreadable is not None
+        assert again(opened(database_url, KEY), app).unreadable is Unreadable.DAMAGED
+
+
+def test_a_key_that_we_never_had_is_missed_by_nobody_where_encryption_is_off(postgres_url: str) -> None:
+    engine = opened(postgres_url)
+    app, other = an_app(engine), an_app(engine, 2)
+    put(engine, app, f"capi1.deadbeef.{'A' * 40}")
+    assert again(opened(postgres_url), app).unreadable is Unreadable.DAMAGED
+    assert again(opened(postgres_url), other).token == TOKEN
+
+
+def test_a_key_that_took_over_is_missed_though_it_encrypted_for_one_process_only(database_url: str) -> None:
+    an_app(opened(database_url, KEY))
+    ahead = opened(database_url, NEWER, KEY)
+    an_app(ahead, 2)
+    with pytest.raises(SettingsError, match=keyring.of(ahead).newest.id):  # type: ignore[union-attr]
+        opened(database_url, KEY)
 
 
 @pytest.mark.parametrize("content", ["", "# nothing but words\n", "half-a-key\n", "\xff\xfe\n"])
@@ -171,6 +188,39 @@ def test_a_new_key_in_the_file_reaches_those_who_run_already(url: str, tmp_path:
     assert again(running, app).token == Secret("EAAnew")
     later = an_app(running, 2)
     assert column(running, later).split(".")[1] == column(running, app).split(".")[1]
+
+
+def test_a_key_file_behind_a_link_stays_there_and_keeps_its_owner_and_mode(url: str, tmp_path: Path) -> None:
+    running = opened(url)
+    app = an_app(running)
+    beside, safe = tmp_path / "capi.db.key", tmp_path / "safe"
+    safe.mkdir()
+    beside.rename(safe / "keys")
+    beside.symlink_to("safe/keys")
+    (safe / "keys").chmod(0o640)
+    if os.getuid() == 0:
+        os.chown(safe / "keys", 1234, 1235)
+    before = (safe / "keys").stat()
+    keyring.add_to_file(beside)
+    after = (safe / "keys").stat()
+    assert beside.is_symlink()
+    assert len(keyring.read_file(safe / "keys")) == 2
+    assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+    assert [path.name for path in safe.iterdir()] == ["keys"]
+    assert again(running, app).token == TOKEN
+
+
+def test_a_database_has_one_key_file_by_whichever_path_it_is_opened(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = an_app(opened(url))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "link.db").symlink_to(tmp_path / "capi.db")
+    monkeypatch.chdir(elsewhere)
+    for other in (f"sqlite:///{elsewhere / 'link.db'}", "sqlite:///../capi.db", "sqlite:///link.db"):
+        assert again(opened(other), app).token == TOKEN
+    assert [path.name for path in elsewhere.iterdir() if path.name.endswith(".key")] == []
 
 
 def test_a_key_file_that_goes_bad_takes_no_key_from_those_who_run(url: str, tmp_path: Path) -> None:

@@ -64,8 +64,15 @@ def test_a_database_url_that_cannot_serve_is_refused(url: str, words: str) -> No
         database.open_engine(url)
 
 
-def test_a_database_that_is_away_is_named_without_its_password() -> None:
-    engine = database.open_engine("postgresql://someone:hush-hush@127.0.0.1:1/shop")
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://someone:hush-hush@127.0.0.1:1/shop",
+        "postgresql://someone@127.0.0.1:1/shop?password=hush-hush&sslpassword=hush-hush",
+    ],
+)
+def test_a_database_that_is_away_is_named_without_its_password(url: str) -> None:
+    engine = database.open_engine(url)
     with pytest.raises(StoreError, match="check DATABASE_URL") as error:
         migrate.prepare(engine)
     assert "hush-hush" not in str(error.value)

@@ -1,4 +1,4 @@
-"""What a token may reach, reconnect links, incidents, alerts and who was told of them."""
+"""What a token may reach, keys that encrypt tokens, reconnect links, incidents, alerts and who was told of them."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -89,7 +89,13 @@ def _new_case() -> None:
         sa.Column("refused_words", sa.Text(), nullable=True),
         sa.Column("refused_at", Moment(), nullable=True),
         sa.Column(
-            "other_user_ok", sa.Boolean(), server_default="0", nullable=False, comment="another Meta user may connect"
+            "refused_user", sa.Text(), nullable=True, comment="the other Meta user of the last login, where that is why"
+        ),
+        sa.Column(
+            "accepted_user",
+            sa.Text(),
+            nullable=True,
+            comment="the other Meta user who may connect, by an operator's word",
         ),
         sa.Column("done_at", Moment(), nullable=True),
         sa.CheckConstraint("state IN ('made','sent','opened','expired','done')", name=op.f("ck_capi_case_state")),
@@ -100,7 +106,7 @@ def _new_case() -> None:
     op.create_index(
         "uq_capi_case_open",
         "capi_case",
-        ["fingerprint"],
+        ["fingerprint", "user_id"],
         unique=True,
         sqlite_where=sa.text("done_at IS NULL"),
         postgresql_where=sa.text("done_at IS NULL"),
@@ -191,6 +197,23 @@ def trouble() -> None:
         sa.Column("words", sa.Text(), nullable=True),
         sa.Column("trace_id", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("fingerprint", "pixel_id", name=op.f("pk_capi_reach")),
+    )
+    op.create_table(
+        "capi_key",
+        sa.Column(
+            "id",
+            sa.Text(),
+            nullable=False,
+            comment="of a key that encrypts tokens here; it tells nothing about the key",
+        ),
+        sa.Column(
+            "given_up",
+            sa.Boolean(),
+            server_default="0",
+            nullable=False,
+            comment="lost for good: nobody waits for it",
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_capi_key")),
     )
     op.create_table(
         "capi_notice",
