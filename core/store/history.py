@@ -13,6 +13,9 @@ from core.store.schema import capi_attempt, capi_refresh
 # Longer than one refresh takes, with the wait for another's.
 LONGEST_REFRESH = timedelta(minutes=2)
 
+# What the column holds: 24 days.
+_MOST_MS = 2**31 - 1
+
 
 def add_refresh(conn: Connection, **row: Any) -> int:
     return _append(conn, capi_refresh, row)
@@ -84,4 +87,6 @@ def count_refusals(conn: Connection, fingerprint: str, *, failure: str, since: d
 
 
 def _append(conn: Connection, table: Any, row: dict[str, Any]) -> int:
+    # A clock that was put right meanwhile must not cost us what is written down with it: an exchanged token.
+    row |= {"duration_ms": min(max(0, row["duration_ms"]), _MOST_MS)}
     return int(conn.execute(table.insert().values(**row).returning(table.c.id)).scalar_one())

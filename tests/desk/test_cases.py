@@ -49,7 +49,9 @@ def test_a_case_names_shops_events_and_the_first_loss(world: World) -> None:
     for app in (one, stranger):
         a_case(world, app, now=now)
     with reading(world.engine) as conn:
-        row = desk.cases(conn, now=now)[0]
+        theirs, row = desk.cases(conn, now=now)
+        assert desk.case_of_app(conn, stranger.id, now=now).id == theirs.id, "each user of a token has a case"
+    assert (theirs.email, theirs.shops, theirs.apps, theirs.waiting) == ("else@example.com", (stranger.name,), 1, 1)
     assert (row.email, row.shops, row.apps, row.waiting) == ("owner@example.com", (one.name, two.name), 2, 3)
     assert row.first_lost_at is not None
     assert abs(row.first_lost_at - (now + 5 * DAY)) < timedelta(minutes=1)

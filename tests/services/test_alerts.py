@@ -14,6 +14,7 @@ from core.store import alerts as keeper
 from core.store import history, workers
 from core.store.conditions import Holder
 from core.store.database import reading, writing
+from core.store.platform_tables import app
 from core.store.schema import capi_alert, capi_incident, capi_notice, capi_outbox, capi_token
 from tests.services.alerting import DAY, HOUR, MINUTE, POLICY, break_tokens, many_apps, mend_tokens, wait_events
 
@@ -73,6 +74,15 @@ def test_a_token_that_needs_its_owner_opens_one_alert_and_recovery_closes_it_wit
     mend_tokens(engine, [token])
     assert scan(engine, now + 30 * SECOND) == alerts.Change(0, 0, 1)
     assert notices(engine) == ["opened", "closed"]
+
+
+def test_a_lost_token_that_nobody_holds_any_more_closes_its_alert(sqlite_engine: Engine, now: datetime) -> None:
+    names = many_apps(sqlite_engine, 1, now=now)
+    break_tokens(sqlite_engine, names, now=now)
+    scan(sqlite_engine, now)
+    with writing(sqlite_engine) as conn:  # the platform deleted the app
+        conn.execute(delete(app))
+    assert scan(sqlite_engine, now) == alerts.Change(0, 0, 1)
 
 
 def test_the_title_names_shop_and_merchant_for_as_long_as_the_alert_is_kept(engine: Engine, now: datetime) -> None:

@@ -256,7 +256,7 @@ def test_a_stored_end_that_has_passed_is_forgotten_when_meta_names_none(
     app = world.an_app(token, expires_in=-DAY)
     look = Graph.debug_token
     monkeypatch.setattr(Graph, "debug_token", lambda graph, one: replace(look(graph, one), expires_at=None))
-    monkeypatch.setattr(Graph, "exchange", lambda graph, one, **_: Exchanged(one, None, "trace", 1))
+    monkeypatch.setattr(Graph, "exchange", lambda _, one, **__: Exchanged(one, None, "trace", 1))
     sent = world.an_event(app)
     for fingerprint in world.deliver(app):
         assert world.service().refresh(fingerprint, trigger="on_error", by="test").usable
