@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy import Connection, Engine, case, func, select
 
 from core.meta.graph import Graph
 from core.sandbox.background import running
@@ -191,12 +191,10 @@ def _moments(engine: Engine, wave: Wave) -> Iterator[datetime]:
 def _left(conn: Connection, at: datetime) -> tuple[int, int, int]:
     """How many tokens that apps hold have more than 30 days, 7 to 30 days, and less."""
     ends = capi_token.c.expires_at
-    held = (
-        select(func.count()).select_from(capi_app).join(capi_token, capi_token.c.fingerprint == capi_app.c.fingerprint)
-    )
-    over = conn.scalar(held.where(ends >= at + 30 * DAY)) or 0
-    soon = conn.scalar(held.where(ends < at + 7 * DAY)) or 0
-    return over, (conn.scalar(held) or 0) - over - soon, soon
+    counted = (func.sum(case((where, 1), else_=0)) for where in (ends >= at + 30 * DAY, ends < at + 7 * DAY))
+    held = select(func.count(), *counted).select_from(capi_app)
+    row = conn.execute(held.join(capi_token, capi_token.c.fingerprint == capi_app.c.fingerprint)).one()
+    return row[1], row[0] - row[1] - row[2], row[2]
 
 
 def draw(wave: Wave, target: Path) -> None:

@@ -14,7 +14,7 @@ from core.store import alerts as keeper
 from core.store import history, workers
 from core.store.conditions import Holder
 from core.store.database import reading, writing
-from core.store.platform_tables import app
+from core.store.platform_tables import app, app_settings
 from core.store.schema import capi_alert, capi_incident, capi_notice, capi_outbox, capi_token
 from tests.services.alerting import DAY, HOUR, MINUTE, POLICY, break_tokens, many_apps, mend_tokens, wait_events
 
@@ -81,6 +81,7 @@ def test_a_lost_token_that_nobody_holds_any_more_closes_its_alert(sqlite_engine:
     break_tokens(sqlite_engine, names, now=now)
     scan(sqlite_engine, now)
     with writing(sqlite_engine) as conn:  # the platform deleted the app
+        conn.execute(delete(app_settings))
         conn.execute(delete(app))
     assert scan(sqlite_engine, now) == alerts.Change(0, 0, 1)
 

@@ -21,6 +21,8 @@ from tests.processes import ROOT, environment, eventually
 from tests.world import DAY, World
 
 PROCESSES, HANDLERS = 4, 500
+# 100 where there is time for it: `LONG_TESTS=1 pytest tests/services/test_flight.py`.
+TOKENS, TIMES = 100 if os.environ.get("LONG_TESTS") else 20, 20
 
 
 class Handlers:
@@ -83,7 +85,7 @@ def delays() -> Iterator[list[float]]:
 def test_a_crowd_in_four_processes_costs_one_exchange_for_each_token(world: World, database_url: str) -> None:
     token = world.meta.create_token(expires_in=5 * 86_400)
     app = world.an_app(token, expires_in=5 * DAY)
-    many = [world.meta.create_token(expires_in=5 * 86_400) for _ in range(100)]
+    many = [world.meta.create_token(expires_in=5 * 86_400) for _ in range(TOKENS)]
     shops = [world.an_app(one, expires_in=5 * DAY, email=f"shop{n}@example.com") for n, one in enumerate(many)]
     with processes(world, database_url, PROCESSES) as crowd:
         world.meta.fault("exchange", "latency", seconds=2.0)
@@ -100,10 +102,10 @@ def test_a_crowd_in_four_processes_costs_one_exchange_for_each_token(world: Worl
 
         world.meta.clear_faults()
         for one in crowd:
-            one.order([(shop.id, shop.fingerprint or "") for shop in shops for _ in range(5)], 5)
+            one.order([(shop.id, shop.fingerprint or "") for shop in shops for _ in range(TIMES // PROCESSES)], 5)
         answers = [answer for one in crowd for answer in one.answers()]
         outcomes = Counter((row.outcome, row.words) for row in world.refreshes())
-        assert (len(answers), {usable for *_, usable in answers}) == (2_000, {True}), outcomes
+        assert (len(answers), {usable for *_, usable in answers}) == (TOKENS * TIMES, {True}), outcomes
     asked = Counter(call["fingerprint"] for call in world.meta.calls("exchange"))
     assert asked == Counter(one.fingerprint for one in (token, *many))
     assert all(world.app(shop).token not in (None, one) for shop, one in zip(shops, many, strict=True))
