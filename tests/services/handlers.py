@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,6 @@ from core.secret import Secret
 from core.services.policy import Policy
 from core.services.refresh import TokenRefreshService
 from core.store import database, migrate, tokens
-from tests.world import APP_ID, APP_SECRET
 
 
 def main() -> None:
@@ -29,8 +29,9 @@ def main() -> None:
     logging.disable(logging.CRITICAL)
     engine = database.open_engine(database_url, pool_size=12)
     migrate.prepare(engine)
-    graph = Graph(base_url=graph_url, version="v24.0", app_id=APP_ID, app_secret=Secret(APP_SECRET))
-    service = TokenRefreshService(engine, graph, Policy(app_id=APP_ID), worker=f"handlers-{time.monotonic_ns()}")
+    app_id, secret = os.environ["FACEBOOK_APP_ID"], Secret(os.environ["FACEBOOK_APP_SECRET"])
+    graph = Graph(base_url=graph_url, version="v24.0", app_id=app_id, app_secret=secret)
+    service = TokenRefreshService(engine, graph, Policy(app_id=app_id), worker=f"handlers-{time.monotonic_ns()}")
 
     def handle(call: list[str]) -> tuple[float, float, bool]:
         error = GraphError(Failure.TOKEN_EXPIRED, code=190, subcode=463, fingerprint=call[1])
