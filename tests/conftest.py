@@ -35,6 +35,23 @@ hypothesis.settings.register_profile("house", deadline=None)
 hypothesis.settings.load_profile("house")
 
 
+# Long trials that one database shows as well as two: the other one's turn comes with `pytest -m long`.
+LONG = {
+    "tests/trials/test_tracking.py::test_a_thousand_tracking_calls_and_a_killed_worker[sqlite]",
+    "tests/trials/test_main_road.py::test_a_worker_that_is_killed_leaves_everything_to_the_next[sqlite]",
+    "tests/trials/test_main_road.py::test_a_worker_told_to_stop_finishes_what_is_in_flight[sqlite]",
+    "tests/services/test_flight.py::test_a_crowd_in_four_processes_costs_one_exchange_for_each_token[sqlite]",
+    "tests/services/test_delivery.py::test_bad_events_do_not_sink_the_batch[sqlite-bad1-60]",
+}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.nodeid in LONG:
+            item.add_marker(pytest.mark.long)
+
+
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No setting of the machine that runs the tests reaches them."""

@@ -79,6 +79,7 @@ def test_select_confirm_and_the_job_is_there_once(console: Console, page: Any) -
     assert page.get_by_role("button", name="Refresh selected (0)").is_disabled()
 
 
+@pytest.mark.long
 def test_a_selection_stays_with_its_event_when_another_arrives(console: Console, page: Any) -> None:
     _open(page, console, "failed-events?show=dead")
     _tick(page, 1, 2)
@@ -93,6 +94,7 @@ def test_a_selection_stays_with_its_event_when_another_arrives(console: Console,
     assert [int(row.get_attribute("aria-rowindex")) for row in ticked.all()] == [2 + 3, 2 + 7]
 
 
+@pytest.mark.long
 def test_progress_lives_and_a_question_is_not_interrupted(console: Console, page: Any) -> None:
     _open(page, console, "tokens")
     page.get_by_role("button", name="Refresh all due").click()
@@ -124,6 +126,7 @@ def test_a_link_is_made_with_one_click_however_often_it_is_clicked(console: Cons
     assert page.get_by_role("link", name="Open it in your mail program").get_attribute("href").startswith("mailto:")
 
 
+@pytest.mark.long
 def test_filters_stand_in_the_address(console: Console, page: Any) -> None:
     _open(page, console, "tokens")
     page.get_by_test_id("stButtonGroup").get_by_text("EXPIRED", exact=True).click()
