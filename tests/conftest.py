@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,11 +45,25 @@ LONG = {
     "tests/services/test_delivery.py::test_bad_events_do_not_sink_the_batch[sqlite-bad1-60]",
 }
 
+# Series in a browser or on a page, of which the first two stand for the others: the words are compared elsewhere, too.
+SERIES = {
+    "tests/pages/test_pages.py::test_every_failure_is_explained_beside_metas_words",
+    "tests/pages/test_pages.py::test_every_outcome_is_explained_beside_metas_words",
+    "tests/pages/test_practice.py::test_a_token_dies_as_it_was_asked_to",
+    "tests/pages/test_practice.py::test_trouble_for_everybody_until_it_is_ended",
+    "tests/browser/test_storefront.py::test_what_goes_into_the_cart",
+    "tests/browser/test_storefront.py::test_a_checkout_is_told_once_while_the_page_is_left",
+}
+STANDS_FOR_OTHERS = 2
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    seen: Counter[str] = Counter()
     for item in items:
-        if item.nodeid in LONG:
+        series = item.nodeid.partition("[")[0]
+        seen[series] += 1
+        if item.nodeid in LONG or (series in SERIES and seen[series] > STANDS_FOR_OTHERS):
             item.add_marker(pytest.mark.long)
 
 
