@@ -138,6 +138,7 @@ def test_filters_stand_in_the_address(console: Console, page: Any) -> None:
     assert _cell(page, 0, 3, 0) == "EXPIRED"
 
 
+@pytest.mark.long
 def test_the_expiry_report_arrives_whole(console: Console, page: Any) -> None:
     _open(page, console, "tokens?q=owner1")
     with page.expect_download() as coming:

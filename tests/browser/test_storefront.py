@@ -219,6 +219,7 @@ def test_a_json_beacon_asks_first_and_brings_its_credentials(endpoint: Endpoint,
 
 @pytest.mark.parametrize("sender", ["a JSON beacon", "a text beacon"])
 @pytest.mark.parametrize("origins", [None, "lantern-and-loom.com"])
+@pytest.mark.long
 def test_a_sandboxed_frame_without_an_origin_is_heard(
     endpoint: Endpoint, shop: Shop, tab: Any, sender: str, origins: str | None
 ) -> None:
@@ -282,6 +283,7 @@ OPEN_GRAPH = (
         OPEN_GRAPH,
     ],
 )
+@pytest.mark.long
 def test_a_product_that_only_its_markup_describes_is_seen(
     endpoint: Endpoint, sees: Callable[..., None], described: str
 ) -> None:
@@ -291,6 +293,7 @@ def test_a_product_that_only_its_markup_describes_is_seen(
     assert seen.get("content_ids") == (None if described == OPEN_GRAPH else ["L-1"])
 
 
+@pytest.mark.long
 def test_pages_that_are_no_product_are_not_taken_for_one(endpoint: Endpoint, sees: Callable[..., None]) -> None:
     sees('<meta property="og:type" content="website"><script type="application/ld+json">{"@type": "WebSite"}</script>')
     _arrived(endpoint, "PageView")
@@ -351,6 +354,7 @@ def test_what_goes_into_the_cart(endpoint: Endpoint, shop: Shop, sees: Callable[
     assert len(shop.posts) == 1
 
 
+@pytest.mark.long
 def test_what_the_page_does_is_not_changed(endpoint: Endpoint, sees: Callable[..., None], tab: Any) -> None:
     sees()
     done = tab.evaluate("""async () => {
@@ -383,6 +387,7 @@ def test_a_checkout_is_told_once_while_the_page_is_left(
     _arrived(endpoint, "PageView", "InitiateCheckout")
 
 
+@pytest.mark.long
 def test_other_links_lead_to_no_checkout(endpoint: Endpoint, sees: Callable[..., None], tab: Any) -> None:
     sees('<a id=help href="#checkout">Help</a><a name=checkout id=here>Here</a><form><button id=b>B</button></form>')
     for what in ("#help", "#here"):
@@ -429,6 +434,7 @@ def test_any_event_under_an_id_of_the_page(endpoint: Endpoint, sees: Callable[..
     assert len(_one(payloads, "Contact")["event_id"]) == 36
 
 
+@pytest.mark.long
 def test_shopifys_thank_you_page(endpoint: Endpoint, sees: Callable[..., None], tab: Any) -> None:
     line = {"product_id": 7, "variant_id": 42, "quantity": 2, "price": "22.50", "properties": {"engraving": "Ann"}}
     checkout = {"order_id": 5001, "token": "ck-7", "total_price": "44.99", "currency": "EUR", "line_items": [line]}
@@ -475,6 +481,7 @@ def test_metas_own_pixel_hears_the_same_ids(endpoint: Endpoint, sees: Callable[.
     assert calls[0][1] == "PageView"
 
 
+@pytest.mark.long
 def test_metas_own_pixel_is_left_alone_unless_asked_for(
     endpoint: Endpoint, sees: Callable[..., None], tab: Any
 ) -> None:
@@ -532,6 +539,7 @@ def test_what_waits_for_a_choice_is_sent_after_it(endpoint: Endpoint, sees: Call
     assert not any("data_processing_options" in payload for payload in payloads)
 
 
+@pytest.mark.long
 def test_shopifys_consent_api_is_loaded_first(endpoint: Endpoint, sees: Callable[..., None], tab: Any) -> None:
     sees(
         before="<script>var Shopify = {loadFeatures: (wanted, done) => Object.assign(window, {wanted, done})}</script>"
@@ -545,6 +553,7 @@ def test_shopifys_consent_api_is_loaded_first(endpoint: Endpoint, sees: Callable
 # Hostile pages
 
 
+@pytest.mark.long
 def test_a_page_without_cookies_and_storage_is_counted(endpoint: Endpoint, shop: Shop, tab: Any) -> None:
     """In a sandboxed frame the very look at document.cookie and localStorage throws."""
     script = f'<script src="{endpoint.url}/pixel.js?id=app_public"></script>'
@@ -556,6 +565,7 @@ def test_a_page_without_cookies_and_storage_is_counted(endpoint: Endpoint, shop:
     assert {event.event_name for event in endpoint.events()} == {"PageView", "Purchase"}
 
 
+@pytest.mark.long
 def test_a_page_that_isolates_itself_loads_the_script(
     endpoint: Endpoint, shop: Shop, sees: Callable[..., None], tab: Any
 ) -> None:
@@ -565,11 +575,13 @@ def test_a_page_that_isolates_itself_loads_the_script(
     _arrived(endpoint, "PageView")
 
 
+@pytest.mark.long
 def test_twice_on_a_page_is_once(endpoint: Endpoint, sees: Callable[..., None]) -> None:
     sees(f'<script src="{endpoint.url}/pixel.js?id=app_public"></script>')
     _arrived(endpoint, "PageView")
 
 
+@pytest.mark.long
 def test_a_script_that_is_added_later_works_and_leaves_one_name(endpoint: Endpoint, shop: Shop, tab: Any) -> None:
     tab.goto(shop.url)
     before = set(tab.evaluate("Object.keys(window)"))
@@ -578,11 +590,13 @@ def test_a_script_that_is_added_later_works_and_leaves_one_name(endpoint: Endpoi
     assert set(tab.evaluate("Object.keys(window)")) - before == {"capi"}
 
 
+@pytest.mark.long
 def test_without_beacons_it_fetches(endpoint: Endpoint, sees: Callable[..., None]) -> None:
     sees(before="<script>navigator.sendBeacon = () => false</script>")
     _arrived(endpoint, "PageView")
 
 
+@pytest.mark.long
 def test_an_endpoint_that_is_away_is_no_matter(endpoint: Endpoint, sees: Callable[..., None], tab: Any) -> None:
     tab.route("**/api/track", lambda route: route.abort())
     sees(before="<script>navigator.sendBeacon = undefined</script>")
