@@ -30,6 +30,10 @@ FLAGS = (
 )
 IDLE = "[data-testid=stApp][data-test-script-state=notRunning][data-test-connection-state=CONNECTED]"
 
+# Charts and tables come with scripts of their own, later than the page.
+DRAWN = """() => !document.querySelector('[data-testid=stSkeleton]')
+  && [...document.querySelectorAll('[data-testid=stPlotlyChart]')].every(one => one.querySelector('svg.main-svg'))"""
+
 
 @contextmanager
 def chromium() -> Iterator[Any]:
@@ -47,6 +51,7 @@ def settle(page: Any) -> None:
     page.wait_for_selector(IDLE, timeout=60_000)
     page.wait_for_timeout(700)
     page.wait_for_selector(IDLE, timeout=60_000)
+    page.wait_for_function(DRAWN, timeout=60_000)
 
 
 def show_link(page: Any) -> None:

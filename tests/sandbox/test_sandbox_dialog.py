@@ -19,16 +19,11 @@ APP, APP_SECRET = "1234567890", Secret("the-app-secret")
 BACK = "https://shops.example/auth/facebook/callback"
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Sandbox]:
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    """One for each test: a call that was given up may still be under way when its test ends."""
     with running(State(app_id=APP, app_secret=APP_SECRET)) as sandbox:
         yield sandbox
-
-
-@pytest.fixture
-def sandbox(server: Sandbox) -> Sandbox:
-    server.reset()
-    return server
 
 
 @pytest.fixture

@@ -16,16 +16,11 @@ from core.secret import Secret
 HASH = hashlib.sha256(b"anna@shop.example").hexdigest()
 
 
-@pytest.fixture(scope="module")
-def server():
+@pytest.fixture
+def sandbox():
+    """One for each test: a call that was given up may still be under way when its test ends."""
     with running(State(kept_events=500)) as sandbox:
         yield sandbox
-
-
-@pytest.fixture
-def sandbox(server):
-    server.reset()
-    return server
 
 
 @pytest.fixture

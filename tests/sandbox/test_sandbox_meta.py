@@ -21,16 +21,11 @@ HASH = hashlib.sha256(b"anna@shop.example").hexdigest()
 DAY = 86_400
 
 
-@pytest.fixture(scope="module")
-def server():
+@pytest.fixture
+def sandbox():
+    """One for each test: a call that was given up may still be under way when its test ends."""
     with running(State(app_id=APP, app_secret=APP_SECRET)) as sandbox:
         yield sandbox
-
-
-@pytest.fixture
-def sandbox(server):
-    server.reset()
-    return server
 
 
 @pytest.fixture
