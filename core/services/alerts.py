@@ -35,6 +35,8 @@ UNREACHABLE_TRIES = 3
 BEFORE_INCIDENT = timedelta(minutes=10)
 # A token just seen is refreshed within a day; before that it is not "still not extended".
 FIRST_TRY = timedelta(hours=25)
+# How long a token that works again by Meta's word alone is still told of, unless a request shows that it works.
+ON_TRIAL = timedelta(minutes=15)
 # A worker that was replaced sooner than this is not worth an alert.
 GAP = timedelta(minutes=2)
 KEPT = timedelta(days=90)
@@ -147,10 +149,9 @@ def plain(text: str) -> str:
 
 
 def _needs_reconnect(conn: Connection, policy: Policy, now: datetime) -> Iterable[Condition]:  # noqa: ARG001
-    return [
-        Condition("needs_reconnect", row.fingerprint, since=row.broken_since)
-        for row in conditions.needing_reconnect(conn)
-    ]
+    """Also one that Meta calls valid again and that no request has shown to work yet: it may be refused once more."""
+    lost = [*conditions.needing_reconnect(conn), *conditions.on_trial(conn, since=now - ON_TRIAL)]
+    return [Condition("needs_reconnect", row.fingerprint, since=row.broken_since) for row in lost]
 
 
 def _refresh_failed(conn: Connection, policy: Policy, now: datetime) -> Iterable[Condition]:  # noqa: ARG001

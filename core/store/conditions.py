@@ -19,6 +19,8 @@ from core.store.database import chunks
 from core.store.platform_tables import app, app_settings, user
 from core.store.schema import (
     capi_app,
+    capi_attempt,
+    capi_case,
     capi_event,
     capi_heartbeat,
     capi_incident,
@@ -42,9 +44,21 @@ class Waiting:
 def needing_reconnect(conn: Connection) -> list[Row[Any]]:
     """(fingerprint, broken_since) of tokens that some app holds and only their owner can mend."""
     t = capi_token.c
-    held = exists().where(capi_app.c.fingerprint == t.fingerprint, capi_app.c.app_id == app.c.id)
-    lost = select(t.fingerprint, t.broken_since).where(t.broken_since.is_not(None), t.needs_reconnect, held)
-    return list(conn.execute(lost))
+    lost = select(t.fingerprint, t.broken_since).where(t.broken_since.is_not(None), t.needs_reconnect)
+    return list(conn.execute(lost.where(_held(t.fingerprint))))
+
+
+def on_trial(conn: Connection, *, since: datetime) -> list[Row[Any]]:
+    """(fingerprint, broken_since) of held tokens that work again by Meta's word since then, and that no request has
+    shown to work."""
+    c, a = capi_case.c, capi_attempt.c
+    proved = exists().where(a.at >= c.done_at, a.fingerprint == c.fingerprint, a.failure.is_(None))
+    ended = select(c.fingerprint, func.min(c.made_at).label("broken_since")).where(c.done_at > since)
+    return list(conn.execute(ended.where(_held(c.fingerprint), ~proved).group_by(c.fingerprint)))
+
+
+def _held(fingerprint: ColumnElement[Any]) -> ColumnElement[bool]:
+    return exists().where(capi_app.c.fingerprint == fingerprint, capi_app.c.app_id == app.c.id)
 
 
 def failing_refreshes(conn: Connection) -> list[Row[Any]]:

@@ -13,12 +13,12 @@ from sqlalchemy import Engine, select, update
 from core.meta.failures import Failure
 from core.meta.graph import Graph, GraphError
 from core.sandbox.client import Sandbox
-from core.services import checkup, probing, watch
+from core.services import alerts, checkup, probing, watch
 from core.services.policy import ON_ERROR_PAUSE, Policy
 from core.store import apps, cases, outbox, tokens
 from core.store.database import reading, writing
 from core.store.schema import capi_event, capi_pixel, capi_token
-from core.store.schema_recovery import capi_case
+from core.store.schema_recovery import capi_case, capi_notice
 from tests.services.test_incidents import Clock
 from tests.world import APP_ID, DAY, World
 
@@ -331,10 +331,13 @@ def test_a_token_that_is_valid_and_refused_for_hours_costs_little_and_its_link_s
         _tick(sqlite_timed, 10 * MINUTE)
         probing.probe_tokens(sqlite_timed.engine, graph, POLICY, now=sqlite_timed.clock())
         watch.release_replaced(sqlite_timed.engine, now=sqlite_timed.clock())
+        alerts.scan(sqlite_timed.engine, POLICY, now=sqlite_timed.clock(), kinds=["needs_reconnect"])
     assert sqlite_timed.meta.count("events") <= 14
     with reading(sqlite_timed.engine) as conn:
         rows = conn.execute(select(capi_case)).all()
         until = checkup.doubted_until(conn, token.fingerprint, now=sqlite_timed.clock())
+        told = list(conn.scalars(select(capi_notice.c.what)))
+    assert told == ["opened"], "one alert, however often the token seems to work"
     assert [(row.state, row.nonce, row.done_at) for row in rows] == [("sent", "0" * 32, None)]
     assert until is not None
     assert until > sqlite_timed.clock() + HOUR
