@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Engine, select
 
-from core.desk import queries
+from core.desk import app_options, queries
 from core.desk.give_token import Given, set_token
 from core.desk.operators import NEEDS, ROLES, Operator
-from core.errors import NotFound, Refused
+from core.errors import BadInput, NotFound, Refused
 from core.store import api_keys, apps, audit, jobs
 from core.store.apps import App
 from core.store.database import writing
@@ -106,8 +106,17 @@ def add_app(
     by: Operator,
     now: datetime,
 ) -> App:
-    """A new app, its settings, and its user when the e-mail is new; Refused where the platform makes its own."""
+    """A new app, its settings, and its user when the e-mail is new; Refused where the platform makes its own,
+    BadInput."""
     by.must("add_app")
+    name, email, pixel_id = name.strip(), email.strip(), (pixel_id or "").strip() or None
+    if not name:
+        raise BadInput("the name is missing: an app needs one")
+    if "@" not in email.strip("@ "):
+        raise BadInput("the e-mail is missing: put the merchant's address there")
+    if pixel_id is not None and not (pixel_id.isascii() and pixel_id.isdigit()):
+        raise BadInput("the pixel is no number: its id is one, as Events Manager shows it")
+    shop_domain = app_options.OPTIONS["shop_domain"](shop_domain or "")
     with writing(engine) as conn:
         app = apps.add(conn, name=name, email=email, shop_domain=shop_domain, pixel_id=pixel_id)
         _audit(conn, "add_app", app.public_id, 1, by=by, reason=None, now=now)

@@ -5,17 +5,14 @@ from __future__ import annotations
 import importlib
 import logging
 from typing import Annotated
-from urllib.parse import urlsplit
 
 import typer
-from sqlalchemy.engine import make_url
 
 from core import __version__, logs
 from core import settings as house_settings
+from core.desk import system_facts
 from core.doors import cli_alerts, cli_apps, cli_cases, cli_doctor, cli_event, cli_events, cli_keys, cli_tokens, wiring
 from core.doors.cli_shell import META_APP, AsJson, Shell, load, say, show
-from core.secret import Secret
-from core.settings import Settings
 from core.store import database, migrate, rekey
 
 log = logging.getLogger("cli")
@@ -134,32 +131,11 @@ def migrate_() -> None:
 @app.command("settings")
 def settings_(as_json: AsJson = False) -> None:
     """Print every setting, where it comes from and what it is for; secrets stay hidden."""
-    settings = load()
-    origin = house_settings.sources()
     rows = [
-        {
-            "name": name,
-            "value": _shown(settings, field),
-            "source": origin[name],
-            "description": str(Settings.model_fields[field].description),
-        }
-        for name, field in house_settings.names().items()
+        {"name": row.name, "value": row.value, "source": row.source, "description": row.words}
+        for row in system_facts.setting_rows(load())
     ]
     show(rows, as_json=as_json, empty="")
-
-
-def _shown(settings: Settings, field: str) -> str:
-    value = getattr(settings, field)
-    if field == "database_url":
-        database.parse(value)
-        return database.shown(make_url(value))
-    if field == "heartbeat_url" and value:
-        return f"set ({urlsplit(value).hostname})"
-    if isinstance(value, tuple):
-        return ", ".join(map(str, value))
-    if value is None:
-        return ""
-    return f"set ({value.fingerprint})" if isinstance(value, Secret) else str(value)
 
 
 cli_apps.add_to(app)

@@ -42,13 +42,12 @@ def add_app(
     as_json: AsJson = False,
 ) -> None:
     """Add an app, and its merchant when new; prints the public appId that storefronts send."""
-    _check_new(name, user_email, pixel)
     with store() as (_, engine):
         added = commands.add_app(
             engine,
-            name=name.strip(),
-            email=user_email.strip(),
-            shop_domain=shop.strip() if shop else None,
+            name=name,
+            email=user_email,
+            shop_domain=shop,
             pixel_id=pixel,
             by=operator(),
             now=clock.now(),
@@ -57,15 +56,6 @@ def add_app(
         show_json(_about(added))
     else:
         say(added.public_id)
-
-
-def _check_new(name: str, email: str, pixel: str | None) -> None:
-    if not name.strip():
-        raise BadInput("--name: an app needs a name")
-    if "@" not in email.strip("@ "):
-        raise BadInput("--user-email: put the merchant's e-mail address there")
-    if pixel is not None and not (pixel.isascii() and pixel.isdigit()):
-        raise BadInput("--pixel: a pixel's id is a number, as Events Manager shows it")
 
 
 @apps_group.command("list")

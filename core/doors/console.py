@@ -44,6 +44,10 @@ MENU: dict[str, tuple[Entry, ...]] = {
         Entry("reconnect.py", "Reconnect", ":material/link:", "reconnect"),
         Entry("jobs.py", "Jobs", ":material/checklist:", "jobs"),
     ),
+    "Set up": (
+        Entry("apps.py", "Apps", ":material/storefront:", "apps"),
+        Entry("system.py", "System", ":material/settings:", "system"),
+    ),
     "Sandbox": (Entry("sandbox.py", "Sandbox", ":material/hearing:", "sandbox", sandbox=True),),
 }
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Protocol
 
 import streamlit as st
 
 from core import clock
-from core.desk import commands, queries
+from core.desk import commands
 from core.desk.operators import Operator
 from core.doors import console, wiring
 from core.errors import BadInput, CoreError
@@ -16,7 +17,16 @@ from core.secret import Secret
 _LONGEST = 4_096
 
 
-def form(row: queries.TokenRow, operator: Operator) -> None:
+class Named(Protocol):
+    """An app as a page knows it."""
+
+    @property
+    def app_id(self) -> str: ...
+    @property
+    def public_id(self) -> str: ...
+
+
+def form(row: Named, operator: Operator) -> None:
     """Verified with Meta before it is stored: kind, permissions, Meta user, and that it reaches the pixel."""
     may = operator.may("set_token")
     keys = _keys(row)
@@ -49,11 +59,11 @@ class _Keys:
     give: str
 
 
-def _keys(row: queries.TokenRow) -> _Keys:
+def _keys(row: Named) -> _Keys:
     return _Keys(*(f"paste_{field.name}.{row.app_id}" for field in fields(_Keys)))
 
 
-def _take(row: queries.TokenRow, operator: Operator) -> None:
+def _take(row: Named, operator: Operator) -> None:
     """In the button's callback: for the app that was on screen, and out of the field at once, whatever comes of it."""
     keys, state = _keys(row), st.session_state
     text = str(state.get(keys.token) or "").strip()
@@ -62,7 +72,7 @@ def _take(row: queries.TokenRow, operator: Operator) -> None:
     state["notice"] = _give(row, Secret(text) if good else None, operator, keys)
 
 
-def _give(row: queries.TokenRow, token: Secret | None, operator: Operator, keys: _Keys) -> tuple[str, str]:
+def _give(row: Named, token: Secret | None, operator: Operator, keys: _Keys) -> tuple[str, str]:
     """What became of it, for the notice at the top of the page."""
     state = st.session_state
     try:

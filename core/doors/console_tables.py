@@ -30,6 +30,7 @@ _STATES = {
     "silent": "#c0392b",
     "stopped": "#8a94a3",
 }
+_APPS = {"ready": "#2f9568", "no token": "#d9a017", "no pixel": "#d9a017", "paused": "#8a94a3"}
 _REACHED = {"yes": "#2f9568", "no": "#c0392b", "not known": "#8a94a3"}
 _CHECKED = {"ok": "#2f9568", "failed": "#c0392b", "warning": "#d9a017", "not checked": "#8a94a3"}
 _ROW, _HEAD, _MOST = 30, 32, 620
@@ -216,6 +217,36 @@ def checks(rows: int, *, alt: str) -> dict[str, Any]:
         "What to do": c.TextColumn(width=420),
     }
     return _table(rows, alt, columns, most=1_200)
+
+
+def apps(rows: int, *, alt: str) -> dict[str, Any]:
+    c = st.column_config
+    columns = {
+        "Shop": c.TextColumn(width=200),
+        "App": c.TextColumn(width=170),
+        "State": badges("State", _APPS, width=90),
+        "Owner": c.TextColumn(width=190),
+        "Consent": c.TextColumn(width=80, help="What happens where a visitor was not asked"),
+        "Paused": at("Paused", relative=True),
+        "Token": c.TextColumn(help="The token's fingerprint; the token itself is never shown"),
+    }
+    return _table(rows, alt, columns)
+
+
+def keys(rows: int, *, alt: str) -> dict[str, Any]:
+    c = st.column_config
+    return _table(rows, alt, {"Tokens": c.NumberColumn(format="localized", width=80)})
+
+
+def settings(rows: int, *, alt: str) -> dict[str, Any]:
+    c = st.column_config
+    columns = {
+        "Setting": c.TextColumn(width=260),
+        "Value": c.TextColumn(width=320),
+        "From": c.TextColumn(width=100),
+        "What it is": c.TextColumn(width=620),
+    }
+    return _table(rows, alt, columns, most=1_600)
 
 
 def _table(rows: int, alt: str, columns: dict[str, Any], *, most: int = _MOST) -> dict[str, Any]:

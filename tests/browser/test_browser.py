@@ -58,7 +58,7 @@ def test_a_deep_link_works_on_a_fresh_server(console: Console, page: Any) -> Non
     assert page.get_by_role("heading", level=1).all_inner_texts() == ["Failed events"]
     assert page.get_by_text("Page not found").count() == 0
     assert page.get_by_test_id("stException").count() == 0
-    assert page.get_by_test_id("stSidebarNav").get_by_role("link").count() == 7
+    assert page.get_by_test_id("stSidebarNav").get_by_role("link").count() == 9
     assert _cell(page, 1, 2, 0) == "Token gone"
 
 

@@ -134,8 +134,8 @@ def test_a_retry_asks_with_the_exact_number(run: Run, world: World) -> None:
         (("retry",), "say what to send again"),
         (("tokens", "--health", "Fine"), "is none of: Needs reconnect"),
         (("send", "--app", "nobody"), "holds no JSON"),
-        (("app", "add", "--name", "x", "--user-email", "nobody"), "--user-email"),
-        (("app", "add", "--name", "x", "--user-email", "a@b", "--pixel", "12/../x"), "--pixel"),
+        (("app", "add", "--name", "x", "--user-email", "nobody"), "the e-mail is missing"),
+        (("app", "add", "--name", "x", "--user-email", "a@b", "--pixel", "12/../x"), "the pixel is no number"),
         (("api-key", "revoke", "none"), "there is no live API key none"),
     ],
 )

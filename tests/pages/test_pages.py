@@ -15,7 +15,7 @@ from core.store.schema import capi_audit, capi_job, capi_job_item
 from tests.desk.rows import MARK
 from tests.pages.conftest import ROOT, Opens
 
-PAGES = ("overview", "tokens", "refresh_history", "failed_events", "jobs")
+PAGES = ("overview", "tokens", "refresh_history", "failed_events", "jobs", "apps", "system")
 TITLES = {"tokens": "Token health"}
 
 
