@@ -5,8 +5,8 @@ from __future__ import annotations
 import streamlit as st
 
 from core import clock
-from core.desk import commands, exports, frames, queries
-from core.doors import console
+from core.desk import exports, frames, queries
+from core.doors import console, console_retry
 from core.doors import console_drawers as drawers
 from core.doors import console_orders as orders
 from core.doors import console_rows as paging
@@ -53,20 +53,7 @@ chosen = paging.select_rows(
 paging.pager("events", after=(shown[-1].deadline_at, shown[-1].id) if more else None)
 
 with actions:
-    may = operator.may("retry_events")
-    if st.button(f"Retry selected ({len(chosen)})", type="primary", disabled=not chosen or not may, key="retry"):
-        with console.looking() as conn:
-            preview = queries.retry_preview(conn, chosen, now=now)
-        orders.confirm(
-            "Send the selected events again?",
-            [
-                f"{preview.retried:,} of {len(chosen):,} selected events go out again.",
-                *(f"{count:,} stay: {why}." for why, count in preview.skipped.items()),
-            ],
-            lambda why: commands.order_retry(console.engine(), chosen, by=operator, reason=why, now=clock.now()),
-            clears="events",
-            possible=preview.retried > 0,
-        )
+    console_retry.buttons(operator, chosen, filters=filters, total=total, shown=shown, now=now)
     paging.download(
         "Failed events",
         exports.file_name("failed-events", now=now, filters=[view, failure, search]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from core import clock
-from core.desk import commands, frames, queries
+from core.desk import commands, exports, exports_work, frames, queries
 from core.doors import console
 from core.doors import console_orders as orders
 from core.doors import console_rows as paging
@@ -39,4 +39,9 @@ for job in (row for row in shown if row.id in chosen):
             done=f"Job {job.id} is cancelled",
         )
     st.dataframe(frames.items(items), hide_index=True, **tables.items(len(items), alt="Results of this job"))
+    paging.download(
+        "Result",
+        exports.file_name(f"job-{job.id}", now=clock.now(), filters=[job.kind]),
+        lambda conn, job=job: exports_work.job_report(conn, job.id),
+    )
     st.caption(f"The first {len(items):,} of {job.total:,}")

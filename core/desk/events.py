@@ -28,6 +28,7 @@ from sqlalchemy import (
     union_all,
 )
 
+from core.errors import Refused
 from core.store import outbox
 from core.store.database import chunks
 from core.store.platform_tables import app
@@ -136,6 +137,32 @@ def failed_total(
         base = _branch(looked, state, wanted, now=now, after=None, limit=BOUND)
         total += conn.scalar(select(func.count()).select_from(base.subquery())) or 0
     return total
+
+
+def failed_ids(
+    conn: Connection,
+    *,
+    now: datetime,
+    view: str,
+    failure: str | None = None,
+    search: str | None = None,
+    everything: bool = False,
+) -> list[int]:
+    """Ids of all that `failed_events` would list in all, BOUND of each state at most, the most urgent first.
+
+    Refused without a cause or a search, unless it was said that `everything` is meant.
+    """
+    wanted = _filters(failure, search)
+    if not wanted and not everything:
+        raise Refused("choose a cause or search for something first: everything at once is not sent again")
+    looked = VIEWS[view]
+    return [
+        id_
+        for state in looked.states
+        for id_ in conn.scalars(
+            select(_branch(looked, state, wanted, now=now, after=None, limit=BOUND).subquery().c.id)
+        )
+    ]
 
 
 def causes(conn: Connection, *, now: datetime) -> list[Cause]:

@@ -11,6 +11,7 @@ from core.desk.events import (
     RetryPreview,
     causes,
     failed_events,
+    failed_ids,
     failed_total,
     retry_preview,
 )
@@ -56,6 +57,7 @@ __all__ = [
     "event_detail",
     "expiries_by_day",
     "failed_events",
+    "failed_ids",
     "failed_total",
     "health_counts",
     "held_fingerprints",

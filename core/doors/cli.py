@@ -11,7 +11,18 @@ import typer
 from core import __version__, logs
 from core import settings as house_settings
 from core.desk import system_facts
-from core.doors import cli_alerts, cli_apps, cli_cases, cli_doctor, cli_event, cli_events, cli_keys, cli_tokens, wiring
+from core.doors import (
+    cli_alerts,
+    cli_apps,
+    cli_cases,
+    cli_doctor,
+    cli_event,
+    cli_events,
+    cli_export,
+    cli_keys,
+    cli_tokens,
+    wiring,
+)
 from core.doors.cli_shell import META_APP, AsJson, Shell, load, say, show
 from core.store import database, migrate, rekey
 
@@ -142,6 +153,7 @@ cli_apps.add_to(app)
 cli_tokens.add_to(app)
 cli_events.add_to(app)
 cli_event.add_to(app)
+cli_export.add_to(app)
 cli_cases.add_to(app)
 cli_alerts.add_to(app)
 cli_keys.add_to(app)

@@ -20,8 +20,6 @@ from core.services.send import send_with_refresh
 from core.store.database import reading
 from core.store.outbox import STATES
 
-_MOST_EVENTS = 100_000
-_PAGE = 1_000
 # What can be sent again, by the state it is in → the way the desk looks at it.
 RETRIED = {"dead": "dead", "due": "retrying"}
 
@@ -120,16 +118,8 @@ def retry(
 
 
 def _failed(engine: Engine, view: str, failure: str | None, search: str | None) -> list[int]:
-    found: list[int] = []
-    after = None
     with reading(engine) as conn:
-        while page := queries.failed_events(
-            conn, now=clock.now(), view=view, failure=failure, search=search, after=after, limit=_PAGE
-        ):
-            found += [row.id for row in page]
-            after = (page[-1].deadline_at, page[-1].id)
-            if len(found) >= _MOST_EVENTS:
-                break
+        found = queries.failed_ids(conn, now=clock.now(), view=view, failure=failure, search=search, everything=True)
     if not found:
         raise Refused("there is no such event")
     return found

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from core import clock
-from core.desk import commands, exports, queries
+from core.desk import commands, queries
 from core.doors import wiring
 from core.doors.cli_jobs import wait_for
-from core.doors.cli_shell import META_APP, NOT_DONE, AsJson, complain, operator, say, show, store
+from core.doors.cli_shell import META_APP, NOT_DONE, AsJson, operator, show, store
 from core.errors import BadInput, Refused
 from core.services.policy import Policy
 from core.services.refresh import Refreshed, TokenRefreshService
@@ -19,13 +18,10 @@ from core.store import apps
 from core.store.database import reading
 from core.store.health import Health
 
-export_group = typer.Typer(no_args_is_help=True, help="Reports as CSV.")
-
 
 def add_to(root: typer.Typer) -> None:
     root.command("tokens")(tokens)
     root.command("refresh")(refresh)
-    root.add_typer(export_group, name="export")
 
 
 def tokens(
@@ -118,28 +114,3 @@ def _report(done: list[Refreshed], *, as_json: bool) -> None:
     show(rows, as_json=as_json, empty="this merchant's apps hold no token")
     if not all(one.usable for one in done):
         raise typer.Exit(NOT_DONE)
-
-
-@export_group.command("expiry")
-def export_expiry(
-    out: Annotated[Path, typer.Option(help="The file to write; - for standard output.")],
-    search: Annotated[str | None, typer.Option(help="Part of a name, shop, e-mail, id or fingerprint.")] = None,
-    health: Annotated[list[str] | None, typer.Option(help=f"Only these: {', '.join(Health)}.")] = None,
-) -> None:
-    """Every app with the end of its token, most urgent first, as CSV."""
-    _check_health(health)
-    with store() as (settings, engine), reading(engine) as conn:
-        policy = Policy.of(settings)
-        report = exports.expiry_report(
-            conn, now=clock.now(), soon=policy.soon, window=policy.window, search=search, health=health
-        )
-        if str(out) == "-":
-            typer.echo("".join(report), nl=False)
-            return
-        lines = 0
-        # The mark at the start tells a spreadsheet that names are UTF-8.
-        with out.open("w", encoding="utf-8-sig", newline="") as file:
-            for line in report:
-                file.write(line)
-                lines += 1
-    say(f"{lines - 1} app(s) written to {out}") if lines else complain("nothing to write")

@@ -27,11 +27,12 @@ def confirm(
     possible: bool = True,
     yes: str = "Yes, order it",
     asks_why: bool = True,
+    needs_why: bool = False,
     plain: str = "",
 ) -> None:
     """Ask once more, with the exact count and a box for the reason; then order and close.
 
-    `lines` are ours and may be Markdown; `plain` is what others wrote.
+    `lines` are ours and may be Markdown; `plain` is what others wrote. `needs_why`: not without a reason.
 
     The order is given in the button's callback, so that it is given once however often the script runs.
     """
@@ -46,15 +47,21 @@ def confirm(
             st.code(plain, language=None, wrap_lines=True)
         if asks_why:
             st.text_input("Reason", key="reason", placeholder="Stands in the audit trail", max_chars=200)
-        given: dict[str, Any] = {"on_click": _give, "args": (order, done, clears)}
+        if st.session_state.pop("reason.missing", False):
+            st.warning("Say why first: so many at once want a reason.", icon=":material/edit_note:")
+        given: dict[str, Any] = {"on_click": _give, "args": (order, done, clears, needs_why)}
         st.button(yes, type="primary", key="yes", disabled=not possible, icon=":material/check:", **given)
 
-    st.session_state.pop("answered", None)
+    for left_over in ("answered", "reason.missing"):
+        st.session_state.pop(left_over, None)
     st.session_state["asking"] = True
     ask()
 
 
-def _give(order: Callable[[str], object], done: str, clears: str) -> None:
+def _give(order: Callable[[str], object], done: str, clears: str, needs_why: bool) -> None:
+    if needs_why and not st.session_state.get("reason", "").strip():
+        st.session_state["reason.missing"] = True
+        return
     try:
         job_id = order(st.session_state.get("reason", ""))
     except CoreError as error:
