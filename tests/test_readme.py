@@ -23,7 +23,7 @@ from core.inbound import shopify
 from core.meta.failures import Failure
 from core.services.outcome import Outcome
 from core.settings import Settings, load, names
-from core.store import apps, cases, database, migrate, outbox
+from core.store import apps, cases, database, migrate, outbox, retention
 from core.store.database import reading, writing
 from core.store.health import Health
 from core.store.platform_tables import platform
@@ -84,6 +84,12 @@ def test_routes(sqlite_engine: Engine) -> None:
     served = create_app(sqlite_engine, load({})).routes
     methods = {route.path: set(route.methods) - {"HEAD"} for route in served}  # type: ignore[attr-defined]
     assert {path: set(shown.split(", ")) for path, shown, _ in table("Routes of the endpoint")} == methods
+
+
+def test_what_is_kept() -> None:
+    settings = {"payload": "PAYLOAD", "events": "EVENT", "history": "HISTORY"}
+    known = [[one.what, one.from_, f"CAPI_KEEP_{settings[one.kept]}_DAYS"] for one in retention.CLASSES]
+    assert table("What is kept, and for how long") == known
 
 
 def test_event_states() -> None:

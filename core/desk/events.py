@@ -15,11 +15,9 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Row,
     Select,
     and_,
     case,
-    exists,
     func,
     literal_column,
     or_,
@@ -29,14 +27,11 @@ from sqlalchemy import (
 )
 
 from core.errors import Refused
-from core.store import outbox
-from core.store.database import chunks
 from core.store.platform_tables import app
-from core.store.schema import capi_app, capi_event, capi_join, capi_pixel
+from core.store.schema import capi_app, capi_event, capi_pixel
 
 BOUND = 100_000
 STATES = ("parked", "dead", "due")
-_LOOKUPS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +84,6 @@ class Cause:
     oldest_at: datetime
     first_deadline_at: datetime
     money: dict[str, Decimal]
-
-
-@dataclass(frozen=True, slots=True)
-class RetryPreview:
-    """What retrying these events would do: how many go out again, and why the others would not."""
-
-    retried: int
-    skipped: dict[str, int]
 
 
 def failed_events(
@@ -186,32 +173,6 @@ def causes(conn: Connection, *, now: datetime) -> list[Cause]:
         for failure, events, apps, oldest, deadline in conn.execute(counted):
             found.append(Cause(state, failure, events, apps, oldest, deadline, money.get(failure, {})))
     return sorted(found, key=lambda cause: (-cause.events, cause.state))
-
-
-def retry_preview(conn: Connection, event_ids: Sequence[int], *, now: datetime) -> RetryPreview:
-    """Asked before a retry is ordered; the worker decides again for each event when its turn comes."""
-    skipped: dict[str, int] = {}
-    retried = 0
-    for found in _states_of(conn, event_ids):
-        reason = outbox.why_no_retry(found.state, found.failure, found.deadline_at, now=now, waits=found.waits)
-        if reason is None:
-            retried += 1
-        else:
-            skipped[reason] = skipped.get(reason, 0) + 1
-    missing = len(set(event_ids)) - retried - sum(skipped.values())
-    if missing:
-        skipped["not stored any more"] = missing
-    return RetryPreview(retried, skipped)
-
-
-def _states_of(conn: Connection, event_ids: Sequence[int]) -> list[Row]:
-    e = capi_event.c
-    waits = exists().where(capi_join.c.event_id == e.id).label("waits")
-    return [
-        row
-        for part in chunks(sorted(set(event_ids)), _LOOKUPS)
-        for row in conn.execute(select(e.state, e.failure, e.deadline_at, waits).where(e.id.in_(part)))
-    ]
 
 
 def _branch(

@@ -8,14 +8,13 @@ from decimal import Decimal
 
 from sqlalchemy import Connection, func, literal_column, select
 
-from core.desk.buckets import bucket, opened
 from core.desk.events import BOUND, in_state
 from core.desk.tokens import health_counts
 from core.desk.work import JobRow, WorkerRow, open_jobs, workers
+from core.store import rollups
 from core.store.health import Health
-from core.store.schema import capi_attempt, capi_event, capi_outbox, capi_token
-
-HOUR = timedelta(hours=1)
+from core.store.rollups import HOUR
+from core.store.schema import capi_event, capi_outbox, capi_token
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,20 +82,13 @@ def overview(conn: Connection, *, now: datetime, soon: timedelta, window: timede
 
 
 def hours(conn: Connection, *, now: datetime, count: int = 24) -> list[Hour]:
-    """The last `count` hours in UTC, oldest first, empty ones included."""
-    this = now.replace(minute=0, second=0, microsecond=0)
+    """The last `count` hours in UTC, oldest first, empty ones included; the one that runs is counted a few times a
+    minute (`core.services.upkeep`)."""
+    this = rollups.hour_of(now)
     starts = [this - HOUR * back for back in range(count - 1, -1, -1)]
-    e, a = capi_event.c, capi_attempt.c
-    at = bucket(conn, e.delivered_at, "hour").label("at")
-    delivered = select(at, e.after_refresh, func.count()).where(e.delivered_at >= starts[0])
-    plain: dict[datetime, int] = {}
-    late: dict[datetime, int] = {}
-    for text, after, events in conn.execute(delivered.group_by(at, e.after_refresh)):
-        (late if after else plain)[opened(text)] = events
-    refusal = bucket(conn, a.at, "hour").label("at")
-    refused = select(refusal, func.sum(a.events)).where(a.at >= starts[0], a.failure.is_not(None)).group_by(refusal)
-    lost = {opened(text): int(events) for text, events in conn.execute(refused)}
-    return [Hour(s, plain.get(s, 0) + late.get(s, 0), late.get(s, 0), lost.get(s, 0)) for s in starts]
+    counted = rollups.hours(conn, since=starts[0])
+    found = ((start, counted.get(start, rollups.Counts())) for start in starts)
+    return [Hour(start, one.delivered, one.after_refresh, one.refused) for start, one in found]
 
 
 def _waiting(conn: Connection) -> tuple[int, datetime | None]:

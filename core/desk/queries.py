@@ -8,16 +8,15 @@ from core.desk.events import (
     VIEWS,
     Cause,
     FailedEvent,
-    RetryPreview,
     causes,
     failed_events,
     failed_ids,
     failed_total,
-    retry_preview,
 )
 from core.desk.inbound import EventCount, Receipt, ReceiptCount, event_counts, receipt_counts, receipts
 from core.desk.overview import Hour, Overview, hours, overview
 from core.desk.refreshes import RefreshRow, refresh_history, refreshes_per_day
+from core.desk.retry import RetryPreview, retry_preview
 from core.desk.token_detail import Holder, TokenDetail, token_detail
 from core.desk.tokens import (
     SORTS,

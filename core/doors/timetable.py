@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, Engine
 
 from core.inbound import visitors
-from core.services import checkup, probing, schedule, watch
+from core.services import checkup, probing, schedule, upkeep, watch
 from core.services.refresh import TokenRefreshService
 from core.store import aliases, cases, outbox, wake, workers
 from core.store import visitors as browsers
@@ -80,6 +80,19 @@ def _upkeep(service: TokenRefreshService, now: datetime) -> None:
     _until_none(service.engine, lambda conn: aliases.forget_old(conn, before=now - ALIASES_KEPT))
 
 
+def _roll_up(service: TokenRefreshService, now: datetime) -> None:
+    upkeep.roll_up(service.engine, service.policy, now=now)
+
+
+def _forget(service: TokenRefreshService, now: datetime) -> None:
+    if steps := upkeep.forget(service.engine, service.policy, now=now):
+        log.info("what was kept long enough is dropped", extra={"steps": sum(steps.values()), "classes": len(steps)})
+
+
+def _optimise(service: TokenRefreshService, _: datetime) -> None:
+    upkeep.optimise(service.engine)
+
+
 def _expire_links(service: TokenRefreshService, now: datetime) -> None:
     with writing(service.engine) as conn:
         over = cases.expire(conn, now=now)
@@ -104,6 +117,9 @@ TASKS = (
     Task("expire", timedelta(seconds=10), _expire),
     Task("scheduled refresh", schedule.EVERY, _scheduled),
     Task("reconnect links", timedelta(minutes=1), _expire_links),
+    Task("hourly counts", timedelta(seconds=20), _roll_up),
+    Task("retention", timedelta(seconds=30), _forget),
+    Task("statistics", timedelta(hours=6), _optimise),
     Task("regained pixels", timedelta(minutes=1), _regain),
     Task("upkeep", timedelta(minutes=1), _upkeep),
     Task("token check", timedelta(minutes=1), _check),

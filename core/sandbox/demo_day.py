@@ -92,7 +92,8 @@ def _released(conn: Connection, one: Placed, mended_at: datetime, chance: random
         at = mended_at - timedelta(seconds=2)
         ids = _accept(conn, app, [_an_event(one, number, at, chance) for _ in range(chance.randint(2, 9))], at)
         sent_at = mended_at + timedelta(seconds=chance.uniform(1, 3))
-        attempt = _attempt(conn, one, app, len(ids), sent_at, chance, status=200)
+        late = {"status": 200, "after_refresh": len(ids)}
+        attempt = _attempt(conn, one, app, len(ids), sent_at, chance, **late)
         outbox.move(conn, "deliver", ids, attempt_id=attempt, delivered_at=sent_at, after_refresh=True)
 
 

@@ -15,6 +15,7 @@ from core.services import incidents, privacy
 from core.services.refresh import TokenRefreshService
 from core.store import jobs, outbox, pixels
 from core.store.database import insist, reading, writing
+from core.store.hopeless import why_no_retry
 from core.store.wake import Work, wake
 
 log = logging.getLogger("bulk")
@@ -96,7 +97,7 @@ def _send_again(conn: Connection, event_id: int, now: datetime) -> tuple[str, st
     found = outbox.find(conn, event_id)
     if found is None:
         return "skipped", "is not stored any more"
-    if reason := outbox.why_no_retry(found.state, found.failure, found.deadline_at, now=now, waits=found.waits):
+    if reason := why_no_retry(found.state, found.failure, found.deadline_at, now=now, waits=found.waits):
         return "skipped", reason
     pixels.resume(conn, [found.pixel_id])
     if found.state == "dead":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Literal
 
 from core.settings import Settings
 
@@ -23,18 +24,28 @@ _MINUTE, _HOUR = timedelta(minutes=1), timedelta(hours=1)
 @dataclass(frozen=True, slots=True)
 class Policy:
     """`window`: refreshed from this long before the end; `soon`: the alarm; `app_id`: our own Meta app;
-    `refreshes_a_minute`: scheduled refreshes that all workers together may begin in one minute."""
+    `refreshes_a_minute`: scheduled refreshes that all workers together may begin in one minute; `keep_…`: how long
+    the contents of dead events, what happened to events, and the history of tokens and orders are kept."""
 
     window: timedelta = timedelta(days=30)
     soon: timedelta = timedelta(days=7)
     app_id: str | None = None
     refreshes_a_minute: int = 60
+    keep_payload: timedelta = timedelta(days=14)
+    keep_events: timedelta = timedelta(days=90)
+    keep_history: timedelta = timedelta(days=400)
 
     @classmethod
     def of(cls, settings: Settings) -> Policy:
         days = settings.refresh_window_days, settings.expiring_soon_days
         spans = timedelta(days=days[0]), timedelta(days=days[1])
-        return cls(*spans, settings.facebook_app_id, settings.refreshes_a_minute)
+        kept = settings.keep_payload_days, settings.keep_event_days, settings.keep_history_days
+        lengths = (timedelta(days=days) for days in kept)
+        return cls(*spans, settings.facebook_app_id, settings.refreshes_a_minute, *lengths)
+
+    def kept(self, what: Literal["payload", "events", "history"]) -> timedelta:
+        """How long rows of a class are kept (`core.store.retention`)."""
+        return {"payload": self.keep_payload, "events": self.keep_events, "history": self.keep_history}[what]
 
     def near_end(self, expires_at: datetime | None, now: datetime) -> bool:
         return expires_at is not None and expires_at < now + self.window

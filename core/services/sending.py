@@ -112,6 +112,7 @@ def _taken(engine: Engine, part: Batch, answer: Sent, now: datetime) -> None:
 def _delivered(conn: Connection, part: Batch, answer: Sent, now: datetime) -> None:
     assert part.token is not None
     fingerprint, pixel_id = part.token.fingerprint, part.lease.pixel_id
+    refreshed = sum(event.after_refresh for event in part.events)
     pixels.accepted(conn, part.lease, now=now)
     attempt_id = history.add_attempt(
         conn,
@@ -119,6 +120,7 @@ def _delivered(conn: Connection, part: Batch, answer: Sent, now: datetime) -> No
         pixel_id=pixel_id,
         fingerprint=fingerprint,
         events=len(part.events),
+        after_refresh=refreshed,
         duration_ms=answer.duration_ms,
         status=answer.status,
         trace_id=answer.trace_id,
@@ -129,6 +131,5 @@ def _delivered(conn: Connection, part: Batch, answer: Sent, now: datetime) -> No
         outbox.reached(conn, pixel_id, fingerprint, now=now)
         log.info("a token reaches its pixel again", extra={"pixel": pixel_id, "token": fingerprint})
     outbox.move(conn, "deliver", part.ids, attempt_id=attempt_id, delivered_at=now, failure=None)
-    refreshed = sum(event.after_refresh for event in part.events)
     if refreshed:
         log.info("[Track] ✅ SUCCESS (after token refresh): Event sent to Facebook CAPI", extra={"events": refreshed})

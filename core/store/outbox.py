@@ -196,8 +196,10 @@ def parked_by(conn: Connection) -> list[tuple[str, str, datetime]]:
 def barred_until(conn: Connection, pixel_id: str, app_ids: Sequence[str], fingerprint: str) -> datetime | None:
     """Until when this token must not be tried on this pixel: events that it was refused for say so."""
     o = capi_outbox.c
-    parked = select(func.max(o.next_attempt_at)).where(text("state = 'parked'"), o.app_id.in_(app_ids))
-    return conn.scalar(parked.where(o.parked_by == fingerprint, o.pixel_id == pixel_id))
+    parked = select(o.next_attempt_at).where(text("state = 'parked'"), o.parked_by == fingerprint)
+    last = parked.where(o.pixel_id == pixel_id).order_by(o.next_attempt_at.desc()).limit(1)
+    found = [conn.scalar(last.where(o.app_id == app_id)) for app_id in app_ids]
+    return max((moment for moment in found if moment is not None), default=None)
 
 
 def release(
@@ -245,21 +247,6 @@ def forget_orders(conn: Connection, ids: Sequence[int]) -> int:
     named = select(e.id).where(e.id.in_(ids), e.order_id.is_not(None)).with_for_update(skip_locked=True)
     mine = conn.scalars(named).all()
     return conn.execute(update(capi_event).where(e.id.in_(mine)).values(order_id=None)).rowcount
-
-
-def why_no_retry(
-    state: str, failure: str | None, deadline_at: datetime, *, now: datetime, waits: bool = False
-) -> str | None:
-    """Why an event cannot be sent again by an order, in words; None when it can. `waits`: for its browser."""
-    if waits:
-        return "waits for its browser, for a minute at most, and goes by itself then"
-    if failure == REDACTED:
-        return "was emptied for privacy, there is nothing left to send"
-    if state == "parked" and failure != "permission":
-        return "waits for its token and goes out by itself once that is mended"
-    if state not in ("dead", "due", "parked"):
-        return f"is {state} already"
-    return "its deadline has passed" if deadline_at <= now else None
 
 
 def find(conn: Connection, event_id: int) -> Row | None:

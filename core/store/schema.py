@@ -33,6 +33,7 @@ from core.store.schema_work import (
     capi_job,
     capi_job_item,
     capi_receipt,
+    capi_rollup,
     capi_schedule,
 )
 from core.store.types import Moment
@@ -60,6 +61,7 @@ __all__ = [
     "capi_reach",
     "capi_receipt",
     "capi_refresh",
+    "capi_rollup",
     "capi_schedule",
     "capi_token",
     "capi_visitor",
@@ -180,13 +182,6 @@ Index(
     postgresql_where=_waiting,
 )
 Index(
-    "ix_capi_event_delivered_at",
-    capi_event.c.delivered_at,
-    capi_event.c.after_refresh,
-    sqlite_where=capi_event.c.delivered_at.is_not(None),
-    postgresql_where=capi_event.c.delivered_at.is_not(None),
-)
-Index(
     "ix_capi_event_order_id",
     capi_event.c.order_id,
     sqlite_where=capi_event.c.order_id.is_not(None),
@@ -220,6 +215,8 @@ Index(
     "ix_capi_outbox_parked",
     capi_outbox.c.app_id,
     capi_outbox.c.parked_by,
+    capi_outbox.c.pixel_id,
+    capi_outbox.c.next_attempt_at,
     sqlite_where=capi_outbox.c.state == "parked",
     postgresql_where=capi_outbox.c.state == "parked",
 )
@@ -250,6 +247,13 @@ capi_attempt = Table(
     Column("pixel_id", Text, nullable=False, index=True),
     Column("fingerprint", Text, nullable=False),
     Column("events", Integer, nullable=False),
+    Column(
+        "after_refresh",
+        Integer,
+        nullable=False,
+        server_default="0",
+        comment="accepted events of it that had waited for a refresh",
+    ),
     Column("duration_ms", Integer, nullable=False),
     Column("status", Integer),
     Column("failure", Text, comment="empty: accepted"),
@@ -258,4 +262,5 @@ capi_attempt = Table(
     Column("words", Text),
     Column("trace_id", Text),
     Column("answer", Text, comment="redacted, at most 16 KiB, refusals only"),
+    Index("ix_capi_attempt_fingerprint_at", "fingerprint", "at"),
 )

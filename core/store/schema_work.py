@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import (
+    BigInteger,
     CheckConstraint,
     Column,
     ForeignKey,
@@ -91,6 +92,17 @@ capi_schedule = Table(
     ours,
     Column("task", Text, primary_key=True),
     Column("due_at", Moment, nullable=False),
+)
+
+capi_rollup = Table(
+    "capi_rollup",
+    ours,
+    Column("pixel_id", Text, primary_key=True, comment="empty: all pixels together"),
+    Column("hour", Moment, primary_key=True, index=True, comment="the UTC hour's beginning"),
+    Column("delivered", BigInteger, nullable=False),
+    Column("after_refresh", BigInteger, nullable=False),
+    Column("refused", BigInteger, nullable=False, comment="events in refused requests, each try"),
+    Column("requests", BigInteger, nullable=False),
 )
 
 capi_api_key = Table(

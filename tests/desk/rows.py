@@ -13,6 +13,8 @@ import orjson
 from sqlalchemy import Connection, Engine
 
 from core.secret import Secret
+from core.services import upkeep
+from core.services.policy import Policy
 from core.store.database import chunks, writing
 from core.store.platform_tables import app, app_settings, user
 from core.store.schema import (
@@ -60,6 +62,7 @@ def seed(engine: Engine, *, now: datetime, apps: int = 60, events: int = 400) ->
         _fill(conn, capi_refresh, sorted(_refreshes(shops, now, dice), key=lambda row: row["started_at"]))
         _events(conn, shops, events, now, dice)
         _work(conn, now)
+    upkeep.roll_up(engine, Policy(), now=now)
 
 
 def _shop(number: int, now: datetime, dice: random.Random) -> dict[str, Any]:
@@ -152,25 +155,38 @@ def _events(conn: Connection, shops: list[dict[str, Any]], count: int, now: date
     _fill(conn, capi_attempt, [_attempt(number, shops, now, dice) for number in range(48)])
     lines = [_event(number, shops, now, dice) for number in range(count)]
     _fill(conn, capi_event, lines)
+    _fill(conn, capi_attempt, [_accepted(line, number) for number, line in enumerate(lines) if line["delivered_at"]])
     _fill(conn, capi_outbox, [_outbox(line, shops) for line in lines if line["state"] in ("due", "parked", "dead")])
 
 
 def _attempt(number: int, shops: list[dict[str, Any]], now: datetime, dice: random.Random) -> dict[str, Any]:
     shop = shops[number % len(shops)]
-    failure = (None, "token_expired", "invalid_event", "permission", "transient")[number % 5]
+    failure = ("token_expired", "invalid_event", "permission", "transient")[number % 4]
     return {
         "at": now - HOUR * (number % 24),
         "pixel_id": shop["pixel"],
         "fingerprint": shop["token"].fingerprint,
         "events": dice.randrange(1, 6),
         "duration_ms": dice.randrange(80, 700),
-        "status": 400 if failure else 200,
+        "status": 400,
         "failure": failure,
-        "code": 190 if failure == "token_expired" else 100 if failure else None,
+        "code": 190 if failure == "token_expired" else 100,
         "subcode": 2804003 if failure == "invalid_event" else None,
-        "words": "Invalid parameter ![x](http://evil.example/x.png)" if failure else None,
+        "words": "Invalid parameter ![x](http://evil.example/x.png)",
         "trace_id": f"TrAcE{number:04d}",
-        "answer": '{"error": {"code": 100}}' if failure else None,
+        "answer": '{"error": {"code": 100}}',
+    }
+
+
+def _accepted(line: dict[str, Any], number: int) -> dict[str, Any]:
+    return {
+        "at": line["delivered_at"],
+        "pixel_id": line["pixel_id"],
+        "fingerprint": f"fp_{number:016x}",
+        "events": 1,
+        "after_refresh": int(line["after_refresh"]),
+        "duration_ms": 120,
+        "status": 200,
     }
 
 

@@ -23,6 +23,7 @@ from core.store import acceptance, audit, jobs, outbox, pixels, receipts, visito
 from core.store.acceptance import NewEvent
 from core.store.apps import App
 from core.store.database import reading, writing
+from core.store.hopeless import why_no_retry
 from core.store.redaction import SHOP_PARTS, Subject
 from core.store.schema import (
     capi_alias,
@@ -184,7 +185,7 @@ def test_what_was_emptied_is_never_sent_nor_retried(place: Place) -> None:
     id_ = place.event(order_id="5")
     place.redact(place.customer(ANA))
     line = place.line(id_)
-    assert outbox.why_no_retry(line.state, line.failure, line.deadline_at, now=place.world.clock()) is not None
+    assert why_no_retry(line.state, line.failure, line.deadline_at, now=place.world.clock()) is not None
     with writing(place.engine) as conn:
         retry = jobs.order(
             conn, "retry_events", [str(id_)], dedupe_key="r", by="ann", reason=None, now=place.world.clock()

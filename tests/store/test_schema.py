@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ from sqlalchemy import Engine, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
 from core.errors import SchemaError, SettingsError, StoreError
-from core.store import database, migrate, platform
+from core.services import upkeep
+from core.services.policy import Policy
+from core.store import database, migrate, platform, rollups
 from core.store.schema import capi_case, ours
 
 
@@ -118,4 +121,41 @@ def test_cases_of_the_version_before_are_kept(kind: str, tmp_path: Path, request
     ]
     with pytest.raises(DBAPIError), database.writing(engine) as conn:  # one open case for a token, still
         conn.execute(capi_case.insert().values({**rows[0]._mapping, "id": 99}))
+    engine.dispose()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_what_was_sent_before_hours_were_counted_is_counted(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """0004 tells of each request how many of its events had waited for a refresh."""
+    url = f"sqlite:///{tmp_path / 'old.db'}" if kind == "sqlite" else request.getfixturevalue("empty_postgres_url")
+    engine = database.open_engine(url)
+    at = "'2026-11-01 10:00:00+00'" if kind == "postgresql" else "'2026-11-01 10:00:00.000000'"
+    with database.writing(engine) as conn:
+        platform.ensure(conn)
+        command.upgrade(migrate.config(conn), "0003")
+        for number in (1, 2):
+            conn.execute(
+                text(
+                    "INSERT INTO capi_attempt (id, at, pixel_id, fingerprint, events, duration_ms)"
+                    f" VALUES ({number}, {at}, '77', 'fp', 3, 5)"
+                )
+            )
+        for id_, attempt, late in ((10, 1, True), (11, 1, True), (12, 1, False), (13, 2, False)):
+            conn.execute(
+                text(
+                    "INSERT INTO capi_event (id, app_id, pixel_id, event_name, event_id, source, event_time, received_at,"
+                    " deadline_at, state, attempt_id, delivered_at, after_refresh) VALUES"
+                    f" ({id_}, 'a', '77', 'Lead', 'e{id_}', 'track', {at}, {at}, {at}, 'delivered', {attempt}, {at},"
+                    f" {'true' if late else 'false'})"
+                )
+            )
+    migrate.migrate(engine)
+    upkeep.roll_up(engine, Policy(), now=datetime(2026, 11, 1, 11, 30, tzinfo=UTC))
+    with database.reading(engine) as conn:
+        late = list(conn.scalars(text("SELECT after_refresh FROM capi_attempt ORDER BY id")))
+        counted = rollups.hours(conn, since=datetime(2026, 11, 1, tzinfo=UTC))
+    assert late == [2, 0]
+    assert counted[datetime(2026, 11, 1, 10, tzinfo=UTC)] == rollups.Counts(6, 2, 0, 2)
     engine.dispose()
