@@ -137,6 +137,21 @@ class Fields(BaseSettings):
         alias="CAPI_ENCRYPTION_KEYS",
         description="keys for tokens at rest, newest first, comma separated; `capi-console keys make` prints one",
     )
+    metrics_host: str = Field(
+        "127.0.0.1",
+        alias="CAPI_METRICS_HOST",
+        description="address on which endpoint and workers show their metrics to Prometheus",
+    )
+    endpoint_metrics_port: Port | None = Field(
+        None,
+        alias="CAPI_ENDPOINT_METRICS_PORT",
+        description="port of the endpoint's /metrics; none without it",
+    )
+    worker_metrics_port: Port | None = Field(
+        None,
+        alias="CAPI_WORKER_METRICS_PORT",
+        description="port of the worker's /metrics, another one for each worker of a machine; none without it",
+    )
     keep_payload_days: int = Field(
         14,
         alias="CAPI_KEEP_PAYLOAD_DAYS",

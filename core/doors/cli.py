@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,6 +20,7 @@ from core.doors import (
     cli_events,
     cli_export,
     cli_keys,
+    cli_monitoring,
     cli_tokens,
     wiring,
 )
@@ -83,8 +84,13 @@ def endpoint() -> None:
     def refresh_user(user_id: str) -> int:
         return sum(one.usable for one in service.refresh_all_user_tokens(user_id, trigger="api", by="api"))
 
-    reconnect = wiring.make_reconnect(settings, service)
-    served = door.create_app(engine, settings, refresh_user=refresh_user, reconnect=reconnect)
+    parts: dict[str, Any] = {"refresh_user": refresh_user, "reconnect": wiring.make_reconnect(settings, service)}
+    if settings.endpoint_metrics_port:
+        from core.doors import monitoring
+
+        served = monitoring.watch_endpoint(settings, engine, parts)
+    else:
+        served = door.create_app(engine, settings, **parts)
     door.run(served, host=settings.endpoint_host, port=settings.endpoint_port)
 
 
@@ -157,6 +163,7 @@ cli_export.add_to(app)
 cli_cases.add_to(app)
 cli_alerts.add_to(app)
 cli_keys.add_to(app)
+cli_monitoring.add_to(app)
 cli_doctor.add_to(app)
 
 

@@ -9,12 +9,13 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Engine
 
+from core.desk import snapshot
 from core.inbound import visitors
 from core.services import checkup, probing, schedule, upkeep, watch
 from core.services.refresh import TokenRefreshService
-from core.store import aliases, cases, outbox, wake, workers
+from core.store import aliases, cases, outbox, snapshots, wake, workers
 from core.store import visitors as browsers
-from core.store.database import writing
+from core.store.database import reading, writing
 from core.store.wake import Work
 
 log = logging.getLogger("worker")
@@ -93,6 +94,15 @@ def _optimise(service: TokenRefreshService, _: datetime) -> None:
     upkeep.optimise(service.engine)
 
 
+def _snapshot(service: TokenRefreshService, now: datetime) -> None:
+    policy = service.policy
+    with reading(service.engine) as conn:
+        names = [task.name for task in TASKS]
+        found = snapshot.figures(conn, now=now, soon=policy.soon, window=policy.window, tasks=names)
+    with writing(service.engine) as conn:
+        snapshots.put(conn, found, now=now)
+
+
 def _expire_links(service: TokenRefreshService, now: datetime) -> None:
     with writing(service.engine) as conn:
         over = cases.expire(conn, now=now)
@@ -117,6 +127,7 @@ TASKS = (
     Task("expire", timedelta(seconds=10), _expire),
     Task("scheduled refresh", schedule.EVERY, _scheduled),
     Task("reconnect links", timedelta(minutes=1), _expire_links),
+    Task("snapshot", timedelta(seconds=15), _snapshot),
     Task("hourly counts", timedelta(seconds=20), _roll_up),
     Task("retention", timedelta(seconds=30), _forget),
     Task("statistics", timedelta(hours=6), _optimise),

@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import socket
+from typing import Any
 
 from sqlalchemy import Engine
 
@@ -33,12 +34,17 @@ def open_store(settings: Settings, *, pool_size: int = 8) -> Engine:
 
 
 def make_graph(settings: Settings) -> Graph:
-    return Graph(
-        base_url=settings.graph_url,
-        version=settings.graph_version,
-        app_id=settings.facebook_app_id,
-        app_secret=settings.facebook_app_secret,
-    )
+    return Graph(**graph_settings(settings))
+
+
+def graph_settings(settings: Settings) -> dict[str, Any]:
+    """What a `Graph` is made with."""
+    return {
+        "base_url": settings.graph_url,
+        "version": settings.graph_version,
+        "app_id": settings.facebook_app_id,
+        "app_secret": settings.facebook_app_secret,
+    }
 
 
 def process_name(kind: str) -> str:
@@ -46,9 +52,9 @@ def process_name(kind: str) -> str:
     return f"{kind}@{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(2)}"
 
 
-def make_service(settings: Settings, engine: Engine, *, kind: str) -> TokenRefreshService:
+def make_service(settings: Settings, engine: Engine, *, kind: str, graph: Graph | None = None) -> TokenRefreshService:
     policy = Policy.of(settings)
-    return TokenRefreshService(engine, make_graph(settings), policy, worker=process_name(kind))
+    return TokenRefreshService(engine, graph or make_graph(settings), policy, worker=process_name(kind))
 
 
 def make_reconnect(settings: Settings, service: TokenRefreshService) -> Reconnect | None:

@@ -35,6 +35,7 @@ from core.store.schema_work import (
     capi_receipt,
     capi_rollup,
     capi_schedule,
+    capi_snapshot,
 )
 from core.store.types import Moment
 
@@ -63,6 +64,7 @@ __all__ = [
     "capi_refresh",
     "capi_rollup",
     "capi_schedule",
+    "capi_snapshot",
     "capi_token",
     "capi_visitor",
     "ours",

@@ -6,6 +6,7 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -103,6 +104,15 @@ capi_rollup = Table(
     Column("after_refresh", BigInteger, nullable=False),
     Column("refused", BigInteger, nullable=False, comment="events in refused requests, each try"),
     Column("requests", BigInteger, nullable=False),
+)
+
+capi_snapshot = Table(
+    "capi_snapshot",
+    ours,
+    Column("name", Text, primary_key=True),
+    Column("label", Text, primary_key=True, comment="empty: the figure has none"),
+    Column("value", Float, nullable=False),
+    Column("at", Moment, nullable=False),
 )
 
 capi_api_key = Table(
