@@ -153,6 +153,25 @@ def test_the_expiry_report_arrives_whole(console: Console, page: Any) -> None:
     assert MARK.encode() not in raw
 
 
+@pytest.mark.long
+def test_all_that_match_go_again_once_somebody_says_why(console: Console, page: Any) -> None:
+    with writing(console.engine) as conn:
+        for table in ("capi_event", "capi_outbox"):
+            conn.execute(text(f"UPDATE {table} SET deadline_at = '2099-01-01' WHERE state = 'dead'"))
+        matching = conn.scalar(text("SELECT count(*) FROM capi_event WHERE state = 'dead' AND failure = 'permission'"))
+    _open(page, console, "failed-events?show=dead&cause=Not+permitted")
+    page.get_by_role("button", name=f"Retry all that match ({matching})").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_text(f"{matching} of {matching} events that match now").wait_for()
+    dialog.get_by_role("button", name="Yes, order it").click()
+    dialog.get_by_text("Say why first").wait_for()
+    dialog.get_by_label("Reason").fill("the pixel is shared again")
+    dialog.get_by_role("button", name="Yes, order it").click()
+    dialog.wait_for(state="detached")
+    page.get_by_test_id("stProgress").wait_for()
+    assert _jobs(console) == [("retry_events", matching)]
+
+
 def test_nothing_is_asked_of_the_outside_and_no_token_is_on_the_wire(console: Console, page: Any) -> None:
     outside: list[str] = []
     frames: list[bytes] = []
@@ -165,7 +184,7 @@ def test_nothing_is_asked_of_the_outside_and_no_token_is_on_the_wire(console: Co
     broken: list[str] = []
     page.on("console", lambda line: "Content Security Policy" in line.text and broken.append(line.text))
     _trouble(console)
-    for path in (*PAGES.values(), "jobs"):
+    for path in (*PAGES.values(), "jobs", "apps", "system"):
         _open(page, console, path)
     for path, table in (("failed-events?show=dead", 1), ("reconnect", 0), ("tokens?q=owner0", 0)):
         _open(page, console, path)
