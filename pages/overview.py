@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from core import clock
-from core.desk import alerts, incidents, queries
+from core.desk import alerts, incidents, queries, volume
 from core.doors import charts, console
 from core.doors import console_orders as orders
 from core.doors import console_overview as parts
@@ -21,11 +21,13 @@ def watch() -> None:
     with console.looking() as conn:
         seen = queries.overview(conn, now=now, **console.horizon())
         wrong = incidents.open_incidents(conn, now)
+        share = volume.share(conn, now=now, **console.horizon())
         open_, channels = alerts.open_alerts(conn), alerts.channels(conn)
     parts.trouble(wrong)
     parts.rescue(seen)
     parts.told(open_, channels)
     parts.deliveries(seen)
+    parts.flow(share)
     left, right = st.columns([2, 3], gap="medium")
     with left:
         st.header("Token health")

@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from core import clock
-from core.desk import alerts, frames, frames_recovery, incidents, queries, system
+from core.desk import alerts, frames, frames_recovery, incidents, queries, system, volume
 from core.desk.explain_tokens import INCIDENTS
 from core.doors import console
 from core.doors import console_tables as tables
@@ -55,6 +55,14 @@ def rescue(seen: queries.Overview) -> None:
             st.page_link(work, label="Work through these tokens", icon=":material/key:", query_params=broken)
             st.page_link(console.page("reconnect"), label="Send reconnect links", icon=":material/link:")
             st.page_link(console.page("failed-events"), label="See the events", icon=":material/outbox:")
+
+
+def flow(share: volume.Share) -> None:
+    """How much of what happens in shops reaches Meta's door just now."""
+    if share.percent is not None:
+        lost = share.all - share.healthy
+        rest = f"; {lost:,} events stand behind tokens that do not" if lost else ""
+        st.caption(f"{share.percent:.1f} % of the events of the last 24 hours flow on tokens that work{rest}.")
 
 
 def told(found: Sequence[alerts.AlertRow], channels: Sequence[alerts.ChannelRow]) -> None:

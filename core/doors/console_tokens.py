@@ -7,7 +7,7 @@ import threading
 import streamlit as st
 
 from core import clock
-from core.desk import diagnosis, frames, queries
+from core.desk import diagnosis, frames, queries, volume
 from core.desk import frames_recovery as shown
 from core.desk.explain import explain
 from core.desk.explain_tokens import FINDINGS
@@ -37,6 +37,8 @@ def _known(row: queries.TokenRow, fingerprint: str) -> None:
         try:
             policy = Policy.of(console.settings())
             seen = queries.token_detail(conn, fingerprint, policy=policy, now=clock.now())
+            pixels = {one.pixel_id for one in seen.holders if one.pixel_id}
+            carries = volume.per_hour(conn, pixels, now=clock.now())
         except NotFound as error:
             st.info(str(error), icon=":material/info:")
             return
@@ -44,7 +46,7 @@ def _known(row: queries.TokenRow, fingerprint: str) -> None:
     st.caption(f"Next step: {row.next_step}")
     left, right = st.columns(2, gap="large")
     with left:
-        st.code("\n".join(_facts(seen)), language=None, wrap_lines=True)
+        st.code("\n".join(_facts(seen, carries)), language=None, wrap_lines=True)
     with right:
         _broken(seen)
         _found(seen)
@@ -58,7 +60,7 @@ def _known(row: queries.TokenRow, fingerprint: str) -> None:
         st.dataframe(shown.last_refreshes(seen.refreshes), hide_index=True, **look)
 
 
-def _facts(seen: queries.TokenDetail) -> list[str]:
+def _facts(seen: queries.TokenDetail, carries: float) -> list[str]:
     both = console.both
     ends = "never" if seen.never_expires else both(seen.expires_at)
     kind = f"{seen.kind or 'not known yet'}{', of another Meta app' if seen.foreign_app else ''}"
@@ -77,6 +79,7 @@ def _facts(seen: queries.TokenDetail) -> list[str]:
         f"Checked       {both(seen.checked_at)}",
         f"Next refresh  {both(seen.next_refresh_at)}" + (f", {seen.failures} in vain" if seen.failures else ""),
         f"Waiting       {seen.waiting:,} events",
+        f"Carries       {carries:,.1f} events an hour (of the last 24 hours)",
     ]
     if seen.wait_until is not None:
         lines.append(f"Rests until   {both(seen.wait_until)}, {frames.said(seen.wait_failure)}")
