@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,13 +40,17 @@ def environment(database_url: str, graph_url: str, **more: str) -> dict[str, str
 
 
 class Process:
-    """A `capi-console` command in a process of its own, its lines kept in a file."""
+    """A `capi-console` command in a process of its own, its lines kept in a file; `prefix` stands before it."""
 
-    def __init__(self, *command: str, env: dict[str, str], log: Path) -> None:
+    def __init__(self, *command: str, env: dict[str, str], log: Path, prefix: Sequence[str] = ()) -> None:
         self.log = log
         with log.open("ab") as out:
             self.popen = subprocess.Popen(
-                [sys.executable, "-m", "core.doors.cli", *command], env=env, stdout=out, stderr=out, cwd=log.parent
+                [*prefix, sys.executable, "-m", "core.doors.cli", *command],
+                env=env,
+                stdout=out,
+                stderr=out,
+                cwd=log.parent,
             )
 
     @property
@@ -73,6 +77,11 @@ def running(*command: str, env: dict[str, str], log: Path) -> Iterator[Process]:
     finally:
         if process.popen.poll() is None:
             process.kill()
+
+
+def end_in_order() -> None:
+    """A command that is told to stop leaves no process behind."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 def eventually(what: Callable[[], Any], *, within: float = 20, saying: Callable[[], str] = str) -> Any:

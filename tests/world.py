@@ -68,8 +68,16 @@ class World:
             return apps.get(conn, app.id)
 
     def an_event(self, app: App, *, event_id: str | None = None, age: timedelta = timedelta(0), **more: Any) -> str:
-        now = self.clock()
-        at = now - age
+        new = self.new_event(app, event_id=event_id, age=age, **more)
+        with writing(self.engine) as conn:
+            acceptance.accept(conn, [new], now=self.clock())
+        return new.event_id
+
+    def new_event(
+        self, app: App, *, event_id: str | None = None, age: timedelta = timedelta(0), **more: Any
+    ) -> NewEvent:
+        """An event that is not written yet."""
+        at = self.clock() - age
         event_id = event_id or f"event-{next(self._serial)}"
         body = {
             "event_name": "PageView",
@@ -80,10 +88,7 @@ class World:
             "user_data": {"client_user_agent": "Mozilla/5.0", "em": ["a" * 64]},
         } | more
         name = str(body["event_name"])
-        new = NewEvent(app.id, app.pixel_id or "", name, event_id, "track", at, at + 7 * DAY, encode(body))
-        with writing(self.engine) as conn:
-            acceptance.accept(conn, [new], now=now)
-        return event_id
+        return NewEvent(app.id, app.pixel_id or "", name, event_id, "track", at, at + 7 * DAY, encode(body))
 
     def deliver(self, app: App, *, by: str = "worker-1") -> list[str]:
         service = self.service(by)

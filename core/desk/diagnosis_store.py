@@ -43,7 +43,7 @@ def check_database(engine: Engine, now: datetime) -> list[Check]:
         do = "Check DATABASE_URL, whether the server runs, and the rights of this user"
         return [Check("database", False, f"{shown} cannot be used: {redact(first_line(error))}", do)]
     checks = [Check("database", True, f"{shown} is reached")]
-    if at != migrate.newest():
+    if not migrate.serves(at):
         words = f"it is at revision {at or 'none'}, this program needs {migrate.newest()}"
         return [*checks, Check("schema", False, words, "Run `capi-console migrate` with every other process stopped")]
     checks.append(Check("schema", True, f"at revision {at}"))

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from core.doors.endpoint_http import TooLarge, answer, body_of, busy
+from core.doors.intake import StoreBusy
 from core.errors import BadInput, CoreError, NotFound
 from core.inbound.reading import read_object
 from core.inbound.values import text
@@ -40,7 +41,7 @@ class Refresh:
             if not await asyncio.to_thread(self._may, _key(request)):
                 return _failed("Unauthorized", 401, {"WWW-Authenticate": "Bearer"})
             order = read_object(body)
-        except SQLAlchemyError:
+        except (SQLAlchemyError, StoreBusy):
             return busy()
         except BadInput as error:
             return _failed(str(error), 413 if isinstance(error, TooLarge) else 400)

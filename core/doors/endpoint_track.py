@@ -9,11 +9,23 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from starlette.requests import Request
+from starlette.datastructures import QueryParams
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from core.doors.endpoint_apps import Apps
-from core.doors.endpoint_http import TooLarge, TooOften, answer, body_of, busy, cors, image, preflight, visit
+from core.doors.endpoint_http import (
+    Incoming,
+    TooLarge,
+    TooOften,
+    answer,
+    body_of,
+    busy,
+    cors,
+    image,
+    preflight,
+    visit,
+)
 from core.doors.intake import Entry, Intake, StoreBusy
 from core.doors.sampling import Lately, Sampler
 from core.errors import BadInput, CoreError, NotFound, Refused
@@ -71,7 +83,7 @@ class Outcome:
 
 
 class Track:
-    """The route's handler; one for a process."""
+    """The route's ASGI app; one for a process."""
 
     def __init__(
         self,
@@ -85,8 +97,12 @@ class Track:
         self.apps, self.intake, self.trusted, self.rates, self.clock = apps, intake, trusted, rates, clock
         self.worth_noting, self.lately = Sampler(), Lately(_REMEMBERED)
 
-    async def __call__(self, request: Request) -> Response:
-        match request.method:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._answer(scope["method"], Incoming(scope, receive))
+        await response(scope, receive, send)
+
+    async def _answer(self, method: str, request: Incoming) -> Response:
+        match method:
             case "POST":
                 return await self.post(request)
             case "OPTIONS":
@@ -95,7 +111,7 @@ class Track:
                 return await self.get(request)
         return image()  # HEAD: nothing happened
 
-    async def post(self, request: Request) -> Response:
+    async def post(self, request: Incoming) -> Response:
         headers = cors(request)
 
         async def read() -> Json:
@@ -109,11 +125,11 @@ class Track:
             wait = {"Retry-After": str(error.wait)} if isinstance(error, TooOften) else {}
             return answer({"error": str(error)}, _refusal(error).status, headers | wait)
 
-    async def get(self, request: Request) -> Response:
+    async def get(self, request: Incoming) -> Response:
         """The image fallback: always a picture, since nobody reads another answer."""
 
         async def read() -> Json:
-            query = request.query_params
+            query = QueryParams(request.scope["query_string"])
             body = read_base64_object(query["d"]) if "d" in query else {}
             return body if body.get("eventName") or "e" not in query else body | {"eventName": clean(query["e"])}
 
@@ -123,7 +139,7 @@ class Track:
             log.debug("an image call was not taken", extra={"reason": type(error).__name__})
         return image()
 
-    async def _take(self, request: Request, read: Callable[[], Awaitable[Json]]) -> Outcome:
+    async def _take(self, request: Incoming, read: Callable[[], Awaitable[Json]]) -> Outcome:
         try:
             return await self._accept(track.read_calls(await read()), request)
         except CoreError as error:
@@ -131,7 +147,7 @@ class Track:
             await self._note(getattr(error, "app_id", None), refusal.reason, refusal.status)
             raise
 
-    async def _accept(self, calls: list[track.Call | None], request: Request) -> Outcome:
+    async def _accept(self, calls: list[track.Call | None], request: Incoming) -> Outcome:
         readable = [call for call in calls if call is not None]
         seen, public_id = visit(request, self.trusted), readable[0].app_id
         if not self.apps.remembers(public_id):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Self
 
 import psycopg
 from pgqueuer import PgQueuer
@@ -11,24 +13,76 @@ from pgqueuer.adapters.drivers.psycopg import PsycopgDriver
 from pgqueuer.adapters.inmemory import InMemoryQueries
 from pgqueuer.adapters.persistence.qb import QueryBuilderEnvironment, QueryQueueBuilder, QuerySchedulerBuilder
 from pgqueuer.adapters.persistence.queries import Queries
+from pgqueuer.ports.driver import NotifyCallback
 from sqlalchemy import Engine
 
+from core.store import database
 from core.store.database import is_embedded
 from core.store.wake import URGENCY, Work, dedupe_key, queue_settings
 
 
+class OneLine(logging.Filter):
+    """A lost connection is one line: PgQueuer's tasks tell of it each with a traceback, and the worker says it too."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, psycopg.OperationalError):
+            record.msg, record.args, record.exc_info = "the queue's connection is lost", None, None
+            record.levelno, record.levelname = logging.WARNING, "WARNING"
+            record.error = str(error).splitlines()[0]
+        return True
+
+
+logging.getLogger("pgqueuer").addFilter(OneLine())
+
+
+class Ears(PsycopgDriver):
+    """Hears of wake-ups; when it can no longer, the queue's other connection is closed, so that everybody notices."""
+
+    def __init__(self, connection: psycopg.AsyncConnection, other: psycopg.AsyncConnection) -> None:
+        super().__init__(connection)
+        self._other = other
+
+    async def watch_notifies(self) -> None:
+        try:
+            await super().watch_notifies()
+        except psycopg.OperationalError:
+            await self._other.close()
+            raise
+
+
+class TwoConnections(PsycopgDriver):
+    """Wake-ups come on a connection of their own: a connection that listens is locked until something comes, for up to
+    a second, and on a single one every other statement would wait for that."""
+
+    def __init__(self, connection: psycopg.AsyncConnection, listening: psycopg.AsyncConnection) -> None:
+        super().__init__(connection)
+        self._ears = Ears(listening, connection)
+
+    async def add_listener(self, channel: str, callback: NotifyCallback) -> None:
+        await self._ears.add_listener(channel, callback)
+
+    async def remove_listener(self, channel: str, callback: NotifyCallback) -> None:
+        await self._ears.remove_listener(channel, callback)
+
+    async def __aenter__(self) -> Self:
+        await self._ears.__aenter__()
+        return await super().__aenter__()
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._ears.__aexit__(*error)
+        await super().__aexit__(*error)
+
+
 @asynccontextmanager
 async def open_queue(engine: Engine) -> AsyncIterator[PgQueuer]:
-    """The queue for this database; on PostgreSQL with a connection of its own, closed at the end."""
+    """The queue for this database; on PostgreSQL with two connections of its own, closed at the end."""
     if is_embedded(engine):
         yield PgQueuer.in_memory()
         return
-    url = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
-    async with await psycopg.AsyncConnection.connect(
-        url, autocommit=True, connect_timeout=5, application_name="capi-console"
-    ) as connection:
+    async with _connected(engine) as connection, _connected(engine) as listening:
         settings = queue_settings()
-        driver = PsycopgDriver(connection)
+        driver = TwoConnections(connection, listening)
         queries = Queries(
             driver,
             qbe=QueryBuilderEnvironment(settings=settings),
@@ -36,6 +90,14 @@ async def open_queue(engine: Engine) -> AsyncIterator[PgQueuer]:
             qbs=QuerySchedulerBuilder(settings=settings),
         )
         yield PgQueuer(connection=driver, channel=settings.channel, queries=queries)
+
+
+@asynccontextmanager
+async def _connected(engine: Engine) -> AsyncIterator[psycopg.AsyncConnection]:
+    url = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True, **database.CONNECT) as connection:
+        await connection.execute(database.SESSION)
+        yield connection
 
 
 async def forget_log(queue: PgQueuer) -> None:

@@ -1,8 +1,9 @@
 """Group commit: what waits is written in one transaction, then everybody is answered.
 
 A commit costs a disk's flush; shared by the requests of two milliseconds it costs each of them little. On SQLite the
-group is written on the event loop itself (a thread would fight for the interpreter's lock at every row) and moves to
-a thread only when another process holds the database's write lock; on PostgreSQL it is always written in a thread.
+group is written on the event loop itself (a thread would fight for the interpreter's lock at every row), on PostgreSQL
+in a thread. While another process holds SQLite's write lock it is asked for again and again, every few milliseconds:
+SQLite's own patience sleeps up to a tenth of a second at a time, and a busy worker would always be there first.
 """
 
 from __future__ import annotations
@@ -30,9 +31,12 @@ log = logging.getLogger("intake")
 LINGER = 0.002
 GROUP = 500
 BACKLOG = 5_000
+# A call of a few hundred bytes may be twenty events of many kilobytes each, by what they share.
+BACKLOG_BYTES = 64 * 1024 * 1024
 # Shopify hangs up after 5 seconds: whoever waits longer than this hears "later" instead.
 PATIENCE = 4.0
-_LOCK_WAIT_MS = 1_500
+_LOOK = 0.1
+_LOCK_WAIT, _LOCK_LOOK = 1.5, 0.001
 _TRIES = 3
 # Data, integrity, program limits: https://www.postgresql.org/docs/current/errcodes-appendix.html
 _ABOUT_THE_ROW = ("22", "23", "54")
@@ -61,6 +65,8 @@ class Entry:
 @dataclass(slots=True)
 class _Waiting:
     entry: Entry
+    size: int
+    since: float
     answer: asyncio.Future[list[bool]] = field(repr=False)
 
 
@@ -75,10 +81,14 @@ class Intake:
         linger: float = LINGER,
         group: int = GROUP,
         backlog: int = BACKLOG,
+        backlog_bytes: int = BACKLOG_BYTES,
     ) -> None:
-        self.engine, self.clock, self.linger, self.group, self.backlog = engine, clock, linger, group, backlog
+        self.engine, self.clock, self.linger, self.group = engine, clock, linger, group
+        self.backlog, self.backlog_bytes = backlog, backlog_bytes
         self._waiting: deque[_Waiting] = deque()
-        self._connections: dict[int, Connection] = {}
+        self._in_hand: list[_Waiting] = []
+        self._bytes = 0
+        self._connection: Connection | None = None
         self._writer: asyncio.Task[None] | None = None
         self._bell = asyncio.Event()
         self.groups = 0
@@ -88,6 +98,7 @@ class Intake:
         self._thread = ThreadPoolExecutor(1, "intake")
         self._bell = asyncio.Event()
         self._writer = asyncio.create_task(self._run(), name="intake")
+        self._watch = asyncio.create_task(self._refuse_late(), name="intake's patience")
 
     async def stop(self) -> None:
         """Write what still waits, then close."""
@@ -95,26 +106,44 @@ class Intake:
             await asyncio.sleep(self.linger)
         if self._writer is not None:
             self._writer.cancel()
-            await asyncio.gather(self._writer, return_exceptions=True)
+            self._watch.cancel()
+            await asyncio.gather(self._writer, self._watch, return_exceptions=True)
         await asyncio.to_thread(self._thread.shutdown)
-        for busy_ms in tuple(self._connections):
-            self._drop(busy_ms)
+        self._drop()
 
     async def write(self, entry: Entry) -> list[bool]:
         """True for each event that is new, once everything is committed.
 
         StoreBusy when it cannot be written now, Unstorable when the database will never take it.
         """
-        if len(self._waiting) >= self.backlog or self._writer is None or self._writer.done():
+        size = sum(len(event.payload) for event in entry.events)
+        full = len(self._waiting) >= self.backlog or self._bytes + size > self.backlog_bytes
+        if full or self._writer is None or self._writer.done():
             raise StoreBusy()
-        waiting = _Waiting(entry, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(entry, size, loop.time(), loop.create_future())
         self._waiting.append(waiting)
+        self._bytes += size
         self._bell.set()
-        try:
-            async with asyncio.timeout(PATIENCE):
-                return await waiting.answer
-        except TimeoutError:
-            raise StoreBusy() from None
+        return await waiting.answer
+
+    async def _refuse_late(self) -> None:
+        """Who has waited for too long hears so: one watch for all is cheaper than a timer for each."""
+        while True:
+            await asyncio.sleep(_LOOK)
+            late = asyncio.get_running_loop().time() - PATIENCE
+            for waiting in self._in_hand:
+                if waiting.since <= late:
+                    _refuse(waiting, StoreBusy())
+            while self._waiting and self._waiting[0].since <= late:
+                waiting = self._waiting.popleft()
+                self._bytes -= waiting.size
+                _refuse(waiting, StoreBusy())
+
+    @property
+    def backed_up(self) -> int:
+        """How many requests wait for their commit."""
+        return len(self._waiting)
 
     async def _run(self) -> None:
         while True:
@@ -124,7 +153,10 @@ class Intake:
             batch = self._group()
             if not self._waiting:
                 self._bell.clear()
-            await self._settle([waiting for waiting in batch if not waiting.answer.done()])
+            self._in_hand = [waiting for waiting in batch if not waiting.answer.done()]
+            await self._settle(self._in_hand)
+            self._in_hand = []
+            self._bytes -= sum(waiting.size for waiting in batch)
 
     def _group(self) -> list[_Waiting]:
         """Who waits longest, as long as they bring together no more than a group's worth of events."""
@@ -174,20 +206,23 @@ class Intake:
         return await self._commit(entries)
 
     async def _commit(self, entries: list[Entry]) -> list[list[bool]]:
-        if is_embedded(self.engine):
-            try:
-                return self._write(entries, 0)
-            except OperationalError as error:
-                if not _is_locked(error):
-                    raise
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._write, entries, _LOCK_WAIT_MS)
+        if not is_embedded(self.engine):
+            return await loop.run_in_executor(self._thread, self._write, entries)
+        give_up = loop.time() + _LOCK_WAIT
+        while True:
+            try:
+                return self._write(entries)
+            except OperationalError as error:
+                if not _is_locked(error) or loop.time() > give_up:
+                    raise
+            await asyncio.sleep(_LOCK_LOOK)
 
-    def _write(self, entries: list[Entry], busy_ms: int) -> list[list[bool]]:
+    def _write(self, entries: list[Entry]) -> list[list[bool]]:
         now = self.clock()
         events = [event for entry in entries for event in entry.events]
         try:
-            conn = self._connection(busy_ms)
+            conn = self._connected()
             with conn.begin():
                 new = iter(acceptance.accept(conn, events, now=now))
                 visitors.remember(conn, [one for entry in entries for one in entry.visitors], now=now)
@@ -199,23 +234,21 @@ class Intake:
         except Exception as error:
             # A lock that somebody else holds says nothing against our connection.
             if not (isinstance(error, OperationalError) and _is_locked(error)):
-                self._drop(busy_ms)
+                self._drop()
             raise
         self.groups += 1
         self.written += len(entries)
         return [[next(new) for _ in entry.events] for entry in entries]
 
-    def _connection(self, busy_ms: int) -> Connection:
-        conn = self._connections.get(busy_ms)
-        if conn is None:
-            conn = self.engine.connect().execution_options(capi_writes=True)
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            self._connection = self.engine.connect().execution_options(capi_writes=True)
             if is_embedded(self.engine):
-                conn.connection.cursor().execute(f"PRAGMA busy_timeout={busy_ms}")
-            self._connections[busy_ms] = conn
-        return conn
+                self._connection.connection.cursor().execute("PRAGMA busy_timeout=0")
+        return self._connection
 
-    def _drop(self, busy_ms: int) -> None:
-        conn = self._connections.pop(busy_ms, None)
+    def _drop(self) -> None:
+        conn, self._connection = self._connection, None
         if conn is None:
             return
         try:

@@ -47,9 +47,7 @@ SNAPSHOT = {
     "capi_alerts_open": Figure("Alerts that are open", "kind"),
     "capi_jobs_open": Figure("Jobs that are not done yet"),
     "capi_workers_alive": Figure("Workers that were heard of in the last half minute"),
-    "capi_task_due_timestamp_seconds": Figure(
-        "When a task is due next; long past: nobody does it", "task"
-    ),
+    "capi_task_due_timestamp_seconds": Figure("When a task is due next; long past: nobody does it", "task"),
 }
 SNAPSHOT_AT = "capi_snapshot_timestamp_seconds"
 SNAPSHOT_AT_WORDS = "When the figures of the database were taken"

@@ -26,17 +26,18 @@ class Sampler:
 
 
 class Lately:
-    """What was written of a key a short while ago, and need not be written again."""
+    """What was written of a key a short while ago, and need not be written again. Only hashes are kept: some 50,000
+    browsers would otherwise fill tens of megabytes."""
 
     def __init__(self, seconds: float, *, clock: Callable[[], float] = time.monotonic, most: int = 50_000) -> None:
         self.seconds, self.clock, self.most = seconds, clock, most
-        self._written: dict[Hashable, tuple[float, object]] = {}
+        self._written: dict[int, tuple[float, int]] = {}
 
-    def has(self, key: Hashable, said: object) -> bool:
-        at, before = self._written.get(key, (0.0, None))
-        return before == said and self.clock() - at < self.seconds
+    def has(self, key: Hashable, said: Hashable) -> bool:
+        at, before = self._written.get(hash(key), (0.0, None))
+        return before == hash(said) and self.clock() - at < self.seconds
 
-    def note(self, key: Hashable, said: object) -> None:
+    def note(self, key: Hashable, said: Hashable) -> None:
         if len(self._written) >= self.most:
             self._written.clear()
-        self._written[key] = (self.clock(), said)
+        self._written[hash(key)] = (self.clock(), hash(said))

@@ -32,15 +32,24 @@ from core.services.refresh import TokenRefreshService
 from core.settings import Settings
 from core.store import pixels, tokens, workers
 from core.store.database import is_embedded, reading, writing
-from core.store.wake import Work
+from core.store.wake import Work, changes
 
 log = logging.getLogger("worker")
 T = TypeVar("T")
 
 # How long a worker waits before it tries to reach a lost database again.
 RECONNECT = 2.0
-# A wake-up held by a worker that died is handed to another after this long.
+# A wake-up held by a worker that died, or that lost its connection before it could say that it was done, is handed on
+# after this long; until then nobody can be woken for the same. It is looked for as often as LOOK says.
 TAKEN_OVER_AFTER = timedelta(seconds=10)
+LOOK = timedelta(seconds=3)
+# How long a sweep rests when nothing calls for it, in seconds: on the embedded default, and else.
+REST = {True: 1.0, False: 2.0}
+# Sweeps rest at least so long, in seconds, and come so long after a job: the queue drops a finished wake-up a moment
+# after its end, and what came in between must be asked for anew.
+SPACING, SETTLED = 0.1, 0.15
+# How often the embedded default's file is looked at, in seconds.
+GLANCE = 0.05
 # How long one pixel may keep a thread before the others have their turn, in seconds.
 TURN = 10.0
 
@@ -54,12 +63,11 @@ class Worker:
         self.engine, self.service, self.threads, self.tasks = engine, service, threads, tasks
         # Each kind of work has threads of its own: a slow Meta must not hold up the refresh of a broken token,
         # nor the sweep that finds one.
-        self.pools = {
-            Work.DELIVER: ThreadPoolExecutor(threads, thread_name_prefix="deliver"),
-            Work.REFRESH: ThreadPoolExecutor(max(2, threads // 2), thread_name_prefix="refresh"),
-            Work.RUN: ThreadPoolExecutor(2, thread_name_prefix="run"),
-        }
-        self.house = ThreadPoolExecutor(len(tasks) + 3, thread_name_prefix="house")
+        shares = {Work.DELIVER: threads, Work.REFRESH: max(2, threads // 2), Work.RUN: 2}
+        self.pools = {work: ThreadPoolExecutor(n, thread_name_prefix=str(work)) for work, n in shares.items()}
+        # What the threads can do, and as much ready for those that deliver: more would be kept from other workers.
+        self.most = threads + sum(shares.values())
+        self.house = ThreadPoolExecutor(len(tasks) + 4, thread_name_prefix="house")
         self.stopping = asyncio.Event()
         self.nudge = asyncio.Event()
         self.started_at = clock.now()
@@ -85,12 +93,17 @@ class Worker:
 
     async def _work(self, queue: PgQueuer) -> None:
         self._register(queue)
-        most = max(20, self.threads * 4)
         running = asyncio.create_task(
-            queue.run(batch_size=10, max_concurrent_tasks=most, heartbeat_timeout=TAKEN_OVER_AFTER)
+            queue.run(
+                batch_size=min(10, self.most // 2),
+                max_concurrent_tasks=self.most,
+                heartbeat_timeout=TAKEN_OVER_AFTER,
+                dequeue_timeout=LOOK,
+            )
         )
         tasks = [self._keep(task, queue) for task in self.tasks]
-        loops = [self._sweep(queue), *tasks, self._beat(), self.stopping.wait()]
+        glances = [self._glance()] if is_embedded(self.engine) else []
+        loops = [self._sweep(queue), *tasks, *glances, self._beat(), self.stopping.wait()]
         beside = [asyncio.create_task(loop) for loop in loops]
         try:
             await asyncio.wait((running, *beside), return_when=asyncio.FIRST_COMPLETED)
@@ -115,8 +128,9 @@ class Worker:
     def _entrypoint(self, handler: Callable[[str], None], pool: ThreadPoolExecutor) -> Callable[[Job], Awaitable[None]]:
         async def entrypoint(job: Job) -> None:
             subject = (job.payload or b"").decode()
-            await asyncio.get_running_loop().run_in_executor(pool, handler, subject)
-            self.nudge.set()
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(pool, handler, subject)
+            loop.call_later(SETTLED, self.nudge.set)
 
         return entrypoint
 
@@ -158,13 +172,22 @@ class Worker:
         bulk.run(self.service, int(job_id), threads=self.threads, stop=self.stopping.is_set)
 
     async def _sweep(self, queue: PgQueuer) -> None:
-        """Whatever is due but was not asked for: as soon as a job has ended, and after a second or two anyway."""
-        rest = 1.0 if is_embedded(self.engine) else 2.0
+        """Whatever is due but was not asked for: soon after a job has ended, and after a second or two anyway."""
+        rest = REST[is_embedded(self.engine)]
         while not self.stopping.is_set():
             self.nudge.clear()
             await enqueue(queue, await self._blocking(self._due_work))
             await forget_log(queue)
+            await asyncio.sleep(SPACING)
             await self._pause(rest)
+
+    async def _glance(self) -> None:
+        """The embedded default has no queue that two processes share: a change of its file is what wakes the sweep."""
+        with changes(self.engine) as changed:
+            while not self.stopping.is_set():
+                if await self._blocking(changed):
+                    self.nudge.set()
+                await asyncio.sleep(GLANCE)
 
     async def _keep(self, task: Task, queue: PgQueuer) -> None:
         """One task of the timetable, beside the others: a slow one holds nobody up."""
@@ -219,7 +242,12 @@ class Worker:
 def run(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT."""
     engine = wiring.open_store(settings, pool_size=settings.worker_threads + 4)
-    service = wiring.make_service(settings, engine, kind="worker")
+    graph = None
+    if settings.worker_metrics_port:
+        from core.doors import monitoring  # what counts is not loaded where nobody asks
+
+        graph = monitoring.watch_worker(settings, engine)
+    service = wiring.make_service(settings, engine, kind="worker", graph=graph)
     tasks = (*TASKS, *alerting.tasks(settings))
     asyncio.run(_run(engine, service, settings.worker_threads, tasks))
 

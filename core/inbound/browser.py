@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -38,6 +39,9 @@ _PRIVATE = frozenset(
         "address",
     }
 )
+# A query without any of this has nothing private in it, and need not be taken apart.
+_PERHAPS_PRIVATE = re.compile(r"[@%+]|(?:^|&)(?:" + "|".join(map(re.escape, sorted(_PRIVATE))) + ")(?:[=&]|$)", re.I)
+_BLANK = re.compile(r"[\s\x00-\x1f]")
 
 
 def cookie(value: Any) -> str | None:
@@ -83,6 +87,11 @@ def user_agent(value: Any) -> str | None:
 
 def public_address(value: Any) -> str | None:
     """An address that Meta can use: a global one, IPv4 unwrapped from IPv6, else None."""
+    return _public_address(value) if isinstance(value, str) else None
+
+
+@lru_cache(maxsize=4096)
+def _public_address(value: str) -> str | None:
     address = parse_address(value)
     return str(address) if address is not None and address.is_global and not address.is_multicast else None
 
@@ -111,7 +120,7 @@ def _port(parts: SplitResult) -> int | None:
 
 
 def _plain(url: str) -> bool:
-    return not any(letter.isspace() or ord(letter) < 32 for letter in url)
+    return _BLANK.search(url) is None
 
 
 def _fields_fit(url: str) -> bool:
@@ -121,7 +130,7 @@ def _fields_fit(url: str) -> bool:
 def _public_query(query: str) -> str:
     if not query or query.count("&") >= 200:
         return ""
-    if query.startswith(("utm_", "fbclid=")) and "&" not in query and "@" not in query and "%" not in query:
+    if not _PERHAPS_PRIVATE.search(query):
         return query
     pairs = parse_qsl(query, keep_blank_values=True)
     if not any(_private(name, content) for name, content in pairs):

@@ -55,6 +55,6 @@ def _verdict(objects: list[Json], names: tuple[str, ...]) -> bool | None:
 
 
 def _answer(value: Any) -> bool | None:
-    if isinstance(value, bool):
+    if value is None or isinstance(value, bool):
         return value
     return _WORDS.get(str(value).strip().lower()) if isinstance(value, str | int) else None

@@ -34,6 +34,8 @@ def hashed_people(given: Json) -> Json:
         return found
     country = _country(given)
     for key, names in NAMES.items():
+        if given.keys().isdisjoint(names):
+            continue
         value = next((given[name] for name in names if given.get(name) not in (None, "", [])), None)
         digests = _digests(key, value, country) if value is not None else []
         if digests:

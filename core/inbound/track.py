@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import cached_property
 from typing import Any
 
 from core.errors import BadInput
@@ -67,7 +68,7 @@ class Visit:
     referer: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Call:
     """One tracked event that can be read: for which public `appId`, under which name, with which properties."""
 
@@ -76,19 +77,22 @@ class Call:
     body: Json
     properties: Json
 
-    @property
+    @cached_property
     def url(self) -> str | None:
         return first(self.body.get("url"), self.properties.get("url"), self.body.get("event_source_url"))
 
-    @property
-    def order_id(self) -> str | None:
-        return exact_id(first(self.properties.get("order_id"), self.properties.get("orderId")))
+    @cached_property
+    def names(self) -> dict[str, str | None]:
+        """What its order, its cart and its checkout are called: the id of the first, the tokens of the others."""
+        order = exact_id(first(self.properties.get("order_id"), self.properties.get("orderId")))
+        return {"order": order, **{kind: self._token(names) for kind, names in _TOKENS.items()}}
 
-    def token(self, kind: str) -> str | None:
-        """The token of its cart or its checkout."""
-        sources = (self.body, self.properties)
-        found = (token(source.get(name)) for source in sources for name in _TOKENS[kind])
-        return next((one for one in found if one), None)
+    def _token(self, names: Sequence[str]) -> str | None:
+        for source in (self.body, self.properties):
+            for name in names:
+                if found := token(source.get(name)):
+                    return found
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +154,7 @@ def take(app: App, call: Call, visit: Visit, *, now: datetime) -> Taken:
         notes=_names(call, _NOTES.get(name, ())),
         **_goods(app, call, name),
     )
-    keys = {"order": call.order_id if name == "Purchase" else None, **{kind: call.token(kind) for kind in _TOKENS}}
+    keys = call.names if name == "Purchase" else call.names | {"order": None}
     visitors = [] if bot else seen_with(app.id, keys, user_data, url=url, consent=consent)
     return Taken(finish(app, draft, now=now), visitors)
 
@@ -186,7 +190,7 @@ def _event_id(call: Call, name: str) -> str:
         given = first(source.get("event_id"), source.get("eventId"), source.get("eventID"))
         if given is not None and _EVENT_ID.fullmatch(given):
             return given
-    checkout, order = call.token("checkout"), call.order_id
+    checkout, order = call.names["checkout"], call.names["order"]
     made = {
         "Purchase": f"purchase.{checkout}" if checkout else f"purchase.o{order}" if order else "",
         "InitiateCheckout": f"checkout.{checkout}" if checkout else "",
@@ -196,8 +200,7 @@ def _event_id(call: Call, name: str) -> str:
 
 def _names(call: Call, kinds: Sequence[str]) -> tuple[str, ...]:
     """Under which names a webhook may report the same thing."""
-    known = {"order": call.order_id, "checkout": call.token("checkout"), "cart": call.token("cart")}
-    return tuple(f"{kind}:{known[kind]}" for kind in kinds if known[kind])
+    return tuple(f"{kind}:{call.names[kind]}" for kind in kinds if call.names[kind])
 
 
 def _user_data(call: Call, visit: Visit, *, at: datetime) -> Json:
@@ -218,9 +221,11 @@ def _user_data(call: Call, visit: Visit, *, at: datetime) -> Json:
 
 
 def _cookie(call: Call, given: Json, name: str) -> str | None:
-    sources = (call.body, call.properties, given)
-    values = (browser.cookie(source.get(key)) for source in sources for key in (name, f"_{name}"))
-    return next((value for value in values if value), None)
+    for source in (call.body, call.properties, given):
+        for key in (name, f"_{name}"):
+            if found := browser.cookie(source.get(key)):
+                return found
+    return None
 
 
 def _goods(app: App, call: Call, name: str) -> Json:
@@ -231,7 +236,7 @@ def _goods(app: App, call: Call, name: str) -> Json:
     value = amount(first(properties.get("value"), properties.get("total")))
     contents = contents_of(properties, choice=app.content_id, code=code, unit=unit)
     ids = content_ids(properties, contents)
-    found: Json = {key: first(*(properties.get(n) for n in names)) for key, names in _WORDS.items()}
+    found: Json = {key: first(*map(properties.get, names)) for key, names in _WORDS.items()}
     if contents:
         found["contents"] = contents
     if ids:

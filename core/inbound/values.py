@@ -13,6 +13,9 @@ from iso4217 import Currency
 from core.clock import as_utc, from_unix
 
 TEXT_LIMIT = 2000
+# Tuples: `int | Decimal` would be made anew at each call, and these are asked a hundred times an event.
+_NUMBERS = (int, Decimal)
+_AMOUNTS = (int, str, Decimal)
 # The ledger's column is NUMERIC(20, 4); no shop sells for more.
 _MOST = Decimal(10) ** 15
 _LONGEST_ID = 128
@@ -21,21 +24,24 @@ _TOKEN = re.compile(r"[!-~]{1,100}")
 
 def text(value: Any, limit: int = TEXT_LIMIT) -> str | None:
     """Trimmed text, None when there is none; numbers count as their digits."""
-    if isinstance(value, int | Decimal) and not isinstance(value, bool):
-        value = str(value)
     if not isinstance(value, str):
-        return None
+        if isinstance(value, bool) or not isinstance(value, _NUMBERS):
+            return None
+        value = str(value)
     return value.strip()[:limit].rstrip() or None
 
 
 def first(*values: Any) -> str | None:
     """The first of these that is text."""
-    return next((found for value in values if (found := text(value)) is not None), None)
+    for value in values:
+        if value is not None and (found := text(value)) is not None:
+            return found
+    return None
 
 
 def exact_id(value: Any) -> str | None:
     """An id as exact text: an int of any length, digits, or the tail of `gid://shopify/Order/1`."""
-    if isinstance(value, Decimal):  # a float's digits are not an id's
+    if value is None or isinstance(value, Decimal):  # a float's digits are not an id's
         return None
     found = text(value)
     if found is None or len(found) > _LONGEST_ID:
@@ -45,8 +51,9 @@ def exact_id(value: Any) -> str | None:
 
 def token(value: Any) -> str | None:
     """A cart's or a checkout's token, without the `?key=…` that the storefront's own spelling of it carries."""
-    found = (exact_id(value) or "").split("?", 1)[0]
-    return found if _TOKEN.fullmatch(found) else None
+    found = exact_id(value)
+    found = found and found.split("?", 1)[0]
+    return found if found and _TOKEN.fullmatch(found) else None
 
 
 @cache
@@ -73,7 +80,7 @@ def currency(value: Any) -> str | None:
 
 def amount(value: Any) -> Decimal | None:
     """A finite amount of zero or more, as it was written."""
-    if isinstance(value, bool) or not isinstance(value, int | str | Decimal):
+    if isinstance(value, bool) or not isinstance(value, _AMOUNTS):
         return None
     try:
         number = Decimal(value.strip()) if isinstance(value, str) else Decimal(value)
@@ -89,7 +96,12 @@ def money(value: Any, code: str | None) -> Decimal | None:
 
 
 def rounded(number: Decimal, code: str | None) -> Decimal:
-    return number.quantize(Decimal(1).scaleb(-exponent(code) if code else -2), ROUND_HALF_UP)
+    return number.quantize(_step(code), ROUND_HALF_UP)
+
+
+@cache
+def _step(code: str | None) -> Decimal:
+    return Decimal(1).scaleb(-exponent(code) if code else -2)
 
 
 def quantity(value: Any) -> int | None:

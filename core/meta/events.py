@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -100,11 +101,13 @@ _WEAK: Final = (
 )
 # What alone is enough to find a customer.
 _NAMES_THE_CUSTOMER: Final = frozenset({"em", "ph", "external_id", "fbc", "fbp"})
-_HASHED_KEYS: Final = ("em", "ph", "fn", "ln", "ge", "db", "ct", "st", "zp", "country")
+_HASHED_KEYS: Final = frozenset({"em", "ph", "fn", "ln", "ge", "db", "ct", "st", "zp", "country"})
 _HASH: Final = re.compile(r"(?:[0-9a-f]{64}|[0-9a-f]{32})(?:\.\w{1,8})?")
+_NUMBERS: Final = (int, float, Decimal)
 _CURRENCIES: Final = frozenset(currency.code for currency in Currency)
 
 
+@lru_cache(maxsize=4096)
 def meta_name(raw: str) -> str | None:
     """Meta's standard name for a storefront's spelling (`add_to_cart`, `Add To Cart`), or None."""
     return SPELLINGS.get("".join(filter(str.isalnum, raw.lower())))
@@ -169,7 +172,7 @@ def _check_person(event: Mapping[str, Any], source: str) -> str | None:
     keys = _filled(person).keys() if isinstance(person, Mapping) else frozenset[str]()
     if not isinstance(person, Mapping) or any(keys <= weak for weak in _WEAK):
         return "no_match_keys"
-    if any(not _HASH.fullmatch(str(one)) for key in _HASHED_KEYS for one in _each(person.get(key))):
+    if any(not _HASH.fullmatch(str(one)) for key in keys & _HASHED_KEYS for one in _each(person[key])):
         return "not_hashed"
     # Meta's page asks for the browser of a website event. Shopify's checkouts never have one; an event that names its
     # customer otherwise goes without, as other forwarders send it, and is divided out of its batch if Meta minds.
@@ -216,7 +219,7 @@ def _each(value: object) -> Iterable[object]:
 
 
 def _filled(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if value is not None and value not in ("", [], {}, ())}
+    return {key: value for key, value in values.items() if value or isinstance(value, _NUMBERS)}
 
 
 def _number(value: object) -> float | int:

@@ -43,7 +43,7 @@ def hashed(key: str, value: object, *, country: str | None = None) -> str | None
     done = _already(key, value)
     if done is not None:
         return done
-    text = normalize(key, value, country=country)
+    text = _normalized(key, value, country)
     try:
         return hashlib.sha256(text.encode()).hexdigest() if text else None
     except UnicodeEncodeError:
@@ -52,11 +52,13 @@ def hashed(key: str, value: object, *, country: str | None = None) -> str | None
 
 def normalize(key: str, value: object, *, country: str | None = None) -> str | None:
     """The text before hashing; None for what cannot be used and for what is hashed already."""
+    return _normalized(key, value, country) if _already(key, value) is None else None
+
+
+def _normalized(key: str, value: object, country: str | None) -> str | None:
     text = _text(value)
-    if not text or _already(key, value) is not None:
-        return None
-    region = (country or "").strip().lower()
-    return _RULES[key](text, COUNTRIES.get(region, "")) or None
+    region = country.strip().lower() if country else ""
+    return (text and _RULES[key](text, COUNTRIES.get(region, ""))) or None
 
 
 def _already(key: str, value: object) -> str | None:
@@ -75,7 +77,10 @@ def _text(value: object) -> str:
         value = value.isoformat()
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         return ""
-    composed = unicodedata.normalize("NFC", str(value)[:_LONGEST])
+    given = str(value)[:_LONGEST]
+    if given.isascii():
+        return given.strip().lower()
+    composed = unicodedata.normalize("NFC", given)
     return "".join(c for c in composed if unicodedata.category(c) != "Cf").strip().lower()
 
 

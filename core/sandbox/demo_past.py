@@ -18,6 +18,7 @@ from core.sandbox.demo_cast import OWNERS, PASSES_ITS_END, USUAL_DAYS, Owner
 from core.sandbox.demo_day import a_day_of_events
 from core.sandbox.state import SCOPES
 from core.secret import Secret
+from core.services import upkeep
 from core.services.policy import Policy
 from core.store import apps, cases, history, tokens
 from core.store.apps import App
@@ -67,6 +68,7 @@ def seed(engine: Engine, sandbox: Sandbox, policy: Policy, *, now: datetime, cha
         placed = [_place(conn, *pair, policy, now, chance) for pair in zip(OWNERS, held, strict=True)]
         _weeks_of_refreshes(conn, placed, now, chance)
         a_day_of_events(conn, placed, now=now, chance=chance)
+    upkeep.roll_up(engine, policy, now=now)
     return placed
 
 

@@ -20,7 +20,8 @@ from core.store.wake import Work, wake
 
 log = logging.getLogger("bulk")
 
-_CHUNK = 100
+# Items for each thread between two looks at the table: all wait there for the slowest.
+_EACH = 20
 
 
 def run(service: TokenRefreshService, job_id: int, *, threads: int, stop: Callable[[], bool] = lambda: False) -> None:
@@ -33,7 +34,7 @@ def run(service: TokenRefreshService, job_id: int, *, threads: int, stop: Callab
     with ThreadPoolExecutor(threads, thread_name_prefix=f"job-{job_id}") as pool:
         while not stop():
             with reading(service.engine) as conn:
-                subjects = jobs.next_items(conn, job_id, limit=_CHUNK)
+                subjects = jobs.next_items(conn, job_id, limit=_EACH * threads)
             if not subjects:
                 break
             try:

@@ -1,7 +1,8 @@
 """Delivery: the due events of one pixel go to Meta, oldest deadline first, until none is left.
 
-A short transaction claims, Meta is called with nothing held open, a short transaction records. Delivery never
-refreshes: it marks a token broken and parks its events; `refresh` mends the token and releases them.
+A short transaction claims, Meta is called with nothing held open, a short transaction records: two for each batch, and
+the first of them takes the pixel's lease as the last gives it up. Delivery never refreshes: it marks a token broken
+and parks its events; `refresh` mends the token and releases them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row
 
 from core.clock import now as real_now
-from core.errors import Conflict, NotFound
+from core.errors import Conflict
 from core.meta.failures import Failure
 from core.meta.graph import MAX_BYTES, MAX_EVENTS, Graph
 from core.services import incidents, sending
@@ -23,7 +24,7 @@ from core.services.batches import Batch, Probe
 from core.services.noticing import notice
 from core.services.policy import Policy
 from core.services.refusals import LOOK_AGAIN
-from core.store import apps, outbox, pixels, tokens
+from core.store import apps, outbox, pixels, reach, tokens
 from core.store.apps import App
 from core.store.database import writing
 from core.store.pixels import Lease
@@ -65,88 +66,113 @@ def deliver(
     Ends early when another worker holds the pixel, when Meta asks to wait, while an incident is open, or when `stop`
     says so. With a `probe` one request is sent in spite of an incident, and its answer is put there.
     """
+    if stop():
+        return []
+    with writing(engine) as conn:
+        lease, claim = _begin(conn, pixel_id, by, policy, probe, clock())
     refused: list[str] = []
-    lease = _take(engine, pixel_id, by, probe, clock())
-    if lease is None:
-        return refused
     try:
-        while not stop() and (probe is None or probe.answer is None):
-            with writing(engine) as conn:
-                claim = _claim(conn, lease, policy, probe, clock())
-            if claim is None:
-                break
+        while lease is not None and claim is not None:
             if claim.park_as is None and not claim.waits:
-                sending.send(engine, graph, claim.batch, clock=clock)
+                if not sending.send(engine, graph, claim.batch, clock=clock):
+                    lease = None  # given up when the last event was recorded
+                    break
             elif claim.batch.token is not None and claim.park_as not in (None, Failure.PERMISSION):
                 refused.append(claim.batch.token.fingerprint)
+            if stop() or (probe is not None and probe.answer is not None):
+                break
+            claim = _next(engine, lease, policy, probe, clock())
     except sending.Stopped as stopped:
         refused += [stopped.fingerprint] if stopped.fingerprint else []
     except Conflict:
         log.warning("another worker took this pixel over", extra={"pixel": pixel_id})
     finally:
-        with writing(engine) as conn:
-            pixels.give_up(conn, lease)
+        if lease is not None:
+            _give_up(engine, lease)
     return list(dict.fromkeys(refused))
 
 
-def _take(engine: Engine, pixel_id: str, by: str, probe: Probe | None, now: datetime) -> Lease | None:
-    """The pixel's lease; None while it must wait, or everybody must."""
+def _begin(
+    conn: Connection, pixel_id: str, by: str, policy: Policy, probe: Probe | None, now: datetime
+) -> tuple[Lease | None, Claim | None]:
+    """The pixel's lease and its first batch; no lease while the pixel must wait or has nothing, or everybody must."""
+    if probe is None and incidents.shut(conn, now=now):
+        return None, None
+    lease = pixels.take(conn, pixel_id, by=by, now=now)
+    claim = _claim(conn, lease, policy, probe, now, asked=True) if lease else None
+    if lease is not None and claim is None:
+        pixels.give_up(conn, lease)
+    return (lease, claim) if claim else (None, None)
+
+
+def _next(engine: Engine, lease: Lease, policy: Policy, probe: Probe | None, now: datetime) -> Claim | None:
     with writing(engine) as conn:
-        if probe is None and incidents.shut(conn, now=now):
-            return None
-        return pixels.take(conn, pixel_id, by=by, now=now)
+        pixels.renew(conn, lease, now=now)
+        return _claim(conn, lease, policy, probe, now)
 
 
-def _claim(conn: Connection, lease: Lease, policy: Policy, probe: Probe | None, now: datetime) -> Claim | None:
-    """The next batch of this pixel: events of apps that share one token. Events that cannot go are parked here."""
-    pixels.renew(conn, lease, now=now)
-    first = outbox.first_due(conn, lease.pixel_id, now=now)
-    if first is None or (probe is None and incidents.shut(conn, now=now)):
+def _give_up(engine: Engine, lease: Lease) -> None:
+    with writing(engine) as conn:
+        pixels.give_up(conn, lease)
+
+
+def _claim(
+    conn: Connection, lease: Lease, policy: Policy, probe: Probe | None, now: datetime, *, asked: bool = False
+) -> Claim | None:
+    """The next batch of this pixel: events of apps that share one token. Events that cannot go are parked here.
+
+    `asked`: whether everybody must wait was asked in this transaction already.
+    """
+    if not asked and probe is None and incidents.shut(conn, now=now):
         return None
-    try:
-        app = apps.get(conn, first)
-    except NotFound:
-        return _bury_orphans(conn, lease, first, now)
-    group = [app.id, *_companions(conn, app, lease.pixel_id)]
-    events = outbox.take(conn, lease.pixel_id, group, now=now, count=MAX_EVENTS, size=MAX_BYTES)
-    batch = Batch(lease, app.token, app.test_event_code, _is_ours(conn, app, policy), tuple(events), probe)
-    failure = _why_not(conn, app, policy, now)
+    events = outbox.take(conn, lease.pixel_id, now=now, count=MAX_EVENTS, size=MAX_BYTES)
+    if not events:
+        return None
+    theirs = {event.app_id for event in events}
+    found = {app.id: app for app in apps.of_ids(conn, theirs)}
+    app = found.get(events[0].app_id)
+    if app is None:
+        return _bury_orphans(conn, lease, events[0].app_id, now)
+    group = [other.id for other in found.values() if _goes_with(other, app)]
+    if len(group) < len(theirs):
+        events = outbox.take(conn, lease.pixel_id, group, now=now, count=MAX_EVENTS, size=MAX_BYTES)
+    known = tokens.get(conn, app.token.fingerprint) if app.token else None
+    batch = Batch(lease, app.token, app.test_event_code, _is_ours(known, policy), tuple(events), probe)
+    failure = _why_not(conn, app, known, policy, now)
     if failure is not None:
         _park(conn, batch, failure, app, now)
-    elif limit := _limit(conn, app, now):
-        until = min(limit.wait_until, now + LOOK_AGAIN)
-        outbox.postpone(conn, batch.ids, until=until, failure=limit.wait_failure)
+    elif known is not None and known.wait_until is not None and known.wait_until > now:
+        until = min(known.wait_until, now + LOOK_AGAIN)
+        outbox.postpone(conn, batch.ids, until=until, failure=known.wait_failure)
         return Claim(batch, waits=True)
-    elif until := _barred_until(conn, batch, group, now):
+    elif until := _barred_until(conn, batch, now):
         failure = str(Failure.PERMISSION)
-        ids = [event.id for event in events]
-        outbox.move(conn, "park", ids, parked_by=app.fingerprint, failure=failure, next_attempt_at=until)
+        outbox.move(conn, "park", batch.ids, parked_by=app.fingerprint, failure=failure, next_attempt_at=until)
     return Claim(batch, failure)
 
 
-def _barred_until(conn: Connection, batch: Batch, app_ids: list[str], now: datetime) -> datetime | None:
+def _goes_with(other: App, app: App) -> bool:
+    """Whether their events may share a request: same token, same test event code."""
+    return other.fingerprint == app.fingerprint and other.test_event_code == app.test_event_code
+
+
+def _barred_until(conn: Connection, batch: Batch, now: datetime) -> datetime | None:
     """Until when Meta is not asked again, after it said that this token may not use this pixel."""
     if batch.token is None:
         return None
-    until = outbox.barred_until(conn, batch.lease.pixel_id, app_ids, batch.token.fingerprint)
+    fingerprint, pixel_id = batch.token.fingerprint, batch.lease.pixel_id
+    if not reach.is_barred(conn, fingerprint, pixel_id):
+        return None
+    held_by = [app.id for app in apps.holders(conn, fingerprint)]
+    until = outbox.barred_until(conn, pixel_id, held_by, fingerprint)
     return until if until is not None and until > now else None
 
 
-def _companions(conn: Connection, app: App, pixel_id: str) -> list[str]:
-    """Other apps of this pixel whose events may share a request: same token, same test event code."""
-    return [
-        other.id
-        for other in apps.of_pixel(conn, pixel_id)
-        if other.id != app.id and other.fingerprint == app.fingerprint and other.test_event_code == app.test_event_code
-    ]
-
-
-def _why_not(conn: Connection, app: App, policy: Policy, now: datetime) -> str | None:
+def _why_not(conn: Connection, app: App, known: Row[Any] | None, policy: Policy, now: datetime) -> str | None:
     """Why nothing may be sent for this app now, as the failure its events are parked with."""
     if app.token is None:
         return _NO_TOKEN[app.unreadable]
     fingerprint = app.token.fingerprint
-    known = tokens.get(conn, fingerprint)
     if known is not None and known.broken_since is not None:
         return str(known.broken_failure)
     if known is None or app.seen != fingerprint:
@@ -159,15 +185,8 @@ def _why_not(conn: Connection, app: App, policy: Policy, now: datetime) -> str |
     return failure
 
 
-def _limit(conn: Connection, app: App, now: datetime) -> Row[Any] | None:
-    """The token's row while Meta limits the calls of its user."""
-    known = tokens.get(conn, app.token.fingerprint) if app.token else None
-    return known if known is not None and known.wait_until is not None and known.wait_until > now else None
-
-
-def _is_ours(conn: Connection, app: App, policy: Policy) -> bool:
+def _is_ours(known: Row[Any] | None, policy: Policy) -> bool:
     """Whether it is known that our Meta app made this token: only then an appsecret_proof may go with it."""
-    known = tokens.get(conn, app.token.fingerprint) if app.token else None
     if known is None or known.foreign_app or known.meta_app_id is None:
         return False
     return bool(known.meta_app_id == policy.app_id)

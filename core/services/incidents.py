@@ -185,7 +185,11 @@ def _is_away(conn: Connection, now: datetime) -> bool:
 
 def paced(conn: Connection, *, now: datetime) -> bool:
     """Whether the events should wait a moment: an incident has just ended, and enough calls were made for now."""
-    paces = [row.pace for row in incidents.current(conn, since=now - RETURNING, now=now) if row.pace is not None]
+    return _is_paced(conn, incidents.current(conn, since=now - RETURNING, now=now), now)
+
+
+def _is_paced(conn: Connection, current: list[Row], now: datetime) -> bool:
+    paces = [row.pace for row in current if row.pace is not None]
     if not paces:
         return False
     at = capi_attempt.c.at
@@ -195,7 +199,8 @@ def paced(conn: Connection, *, now: datetime) -> bool:
 
 def shut(conn: Connection, *, now: datetime) -> bool:
     """Whether no event may go now: an incident is open, or the calls after one are paced."""
-    return gate(conn, now=now) is not None or paced(conn, now=now)
+    current = incidents.current(conn, since=now - RETURNING, now=now)
+    return any(row.closed_at is None for row in current) or _is_paced(conn, current, now)
 
 
 def due_probes(conn: Connection, *, now: datetime) -> list[Row]:

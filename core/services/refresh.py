@@ -156,7 +156,7 @@ class TokenRefreshService:
         started = self.clock()
         while True:
             known = self._catch_up(fingerprint, user_id)
-            begun = None if self.flight.is_taken(known) else self._begin(fingerprint, trigger, started)
+            begun = None if self.flight.is_taken(known) else self._begin(fingerprint, trigger, self.clock())
             if isinstance(begun, Refreshed):
                 return begun
             if begun is not None:
@@ -269,12 +269,14 @@ class TokenRefreshService:
         return Refreshed(result.outcome, current, len(written), released, result.words or str(result.outcome))
 
     def _catch_up(self, fingerprint: str, user_id: str | None) -> Row | None:
-        """What we know of this token, after taking note of tokens that the platform stored for its user's apps and
-        that no watch has seen yet."""
+        """What we know of this token, after taking note of tokens that the platform stored for its user's apps (or
+        those of all its users) and that no watch has seen yet."""
         with reading(self.engine) as conn:
             known = tokens.get(conn, fingerprint)
-            user_id = user_id or (known.user_id if known else None)
-            unseen = [app for app in apps.of_user(conn, user_id) if app.token and app.fingerprint != app.seen]
+            holding = [] if user_id else [app.user_id for app in apps.holders(conn, fingerprint)]
+            users = {user_id or (known.user_id if known else None), *holding}
+            theirs = (app for user in users for app in apps.of_user(conn, user))
+            unseen = [app for app in theirs if app.token and app.fingerprint != app.seen]
         if not unseen:
             return known
         now = self.clock()

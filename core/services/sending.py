@@ -28,9 +28,12 @@ class Stopped(CoreError):
         self.fingerprint = fingerprint
 
 
-def send(engine: Engine, graph: Graph, batch: Batch, *, clock: Callable[[], datetime]) -> None:
-    """Send these events, dividing a refused request until the culprit stands alone. Stopped, Conflict."""
-    todo = [batch]
+def send(engine: Engine, graph: Graph, batch: Batch, *, clock: Callable[[], datetime]) -> bool:
+    """Send these events, dividing a refused request until the culprit stands alone. Stopped, Conflict.
+
+    Whether there may be more: false when the pixel has nothing left, and its lease was given up.
+    """
+    todo, more = [batch], True
     while todo:
         part = todo.pop()
         started = clock()
@@ -46,7 +49,8 @@ def send(engine: Engine, graph: Graph, batch: Batch, *, clock: Callable[[], date
                 raise Stopped(verdict.broken) from None
             todo = [*verdict.again] if verdict.drop else [*todo, *verdict.again]
         else:
-            _taken(engine, part, answer, clock())
+            more = _taken(engine, part, answer, clock(), last=not todo)
+    return more
 
 
 def _post(graph: Graph, part: Batch) -> Sent:
@@ -94,19 +98,23 @@ def _tell(engine: Engine, part: Batch, error: GraphError, scope: Scope, now: dat
             incidents.report(conn, error, now=now, foreign=part.foreign, sure=scope is Scope.APP)
 
 
-def _taken(engine: Engine, part: Batch, answer: Sent, now: datetime) -> None:
-    """Record what Meta took; Stopped when it says that the next request would be refused."""
+def _taken(engine: Engine, part: Batch, answer: Sent, now: datetime, *, last: bool) -> bool:
+    """Record what Meta took; Stopped when it says that the next request would be refused.
+
+    False when it was the `last` of its batch and the pixel has nothing left: then the lease was given up.
+    """
     limit = answer.used_up
     with writing(engine) as conn:
         _delivered(conn, part, answer, now)
-        if limit is not None and (limit.scope is Scope.PIXEL or part.foreign):
+        if limit is None:
+            return not (last and pixels.give_up_idle(conn, part.lease, now=now))
+        if limit.scope is Scope.PIXEL or part.foreign:
             until = RESTS[Failure.RATE_LIMITED].until(now, 0, limit.seconds)
             pixels.rest(conn, part.lease, until=until, failure=str(Failure.RATE_LIMITED))
-    if limit is not None:
-        if limit.scope is Scope.APP and not part.foreign:
-            with writing(engine) as conn:
-                incidents.report_used_up(conn, limit.seconds, now=now)
-        raise Stopped()
+    if limit.scope is Scope.APP and not part.foreign:
+        with writing(engine) as conn:
+            incidents.report_used_up(conn, limit.seconds, now=now)
+    raise Stopped()
 
 
 def _delivered(conn: Connection, part: Batch, answer: Sent, now: datetime) -> None:

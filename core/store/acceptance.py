@@ -7,26 +7,43 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, select
 
 from core.clock import from_unix
 from core.meta.events import MAX_EVENT_BYTES
 from core.store import aliases, visitors
 from core.store.aliases import Claim
-from core.store.database import insert_into
+from core.store.many import Column, insert_many
 from core.store.schema import capi_event, capi_outbox
 from core.store.visitors import Join
 from core.store.wake import Work, wake
 
 # When a skipped line gives way to a report that can be sent: it is another source's, the line was not skipped for what
-# the thing itself is, and its browser did not say no. (Words, not parameters: the statement is made for many rows.)
-_GIVES_WAY = text("""
+# the thing itself is, and its browser did not say no.
+_GIVES_WAY = """
     capi_event.state = 'skipped' AND excluded.state = 'due' AND excluded.source <> capi_event.source
     AND capi_event.failure NOT IN ('test_order', 'cancelled', 'reported_by_browser')
     AND NOT (capi_event.failure = 'no_consent' AND capi_event.source = 'track')
-""")
+"""
+# A ledger line's columns that are an event's own.
+_OWN = (
+    "app_id",
+    "pixel_id",
+    "event_name",
+    "event_id",
+    "source",
+    "order_id",
+    "value",
+    "currency",
+    "event_time",
+    "deadline_at",
+)
+_COLUMNS = ("id", *_OWN, "received_at", "state", "failure")
+_ONCE = f"""
+    ON CONFLICT (app_id, event_name, event_id)
+    DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS)} WHERE {_GIVES_WAY}
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +113,7 @@ def accept(conn: Connection, events: Sequence[NewEvent], *, now: datetime) -> li
     aliases.settle(conn, claims, claimed, new, now=now)
     due = [(event, id_) for id_, event in numbered.items() if id_ in new and event.skipped is None]
     if due:
-        conn.execute(capi_outbox.insert(), [_outbox_row(event, id_, now) for event, id_ in due])
+        insert_many(conn, capi_outbox, _payloads(due, now))
         visitors.await_(conn, [(id_, event.app_id, event.join) for event, id_ in due if event.join])
         wake(conn, Work.DELIVER, (event.pixel_id for event, _ in due if event.join is None))
     return [id_ in new for id_ in numbered]
@@ -111,44 +128,36 @@ def _write_lines(conn: Connection, numbered: dict[int, NewEvent], now: datetime)
         if known is None or (known[1].skipped is not None and event.skipped is None):
             once[key] = (id_, event)
     # Two endpoints that take the same events at once meet them in the same order, and do not lock each other out.
-    rows = [_ledger_line(event, id_, now) for _, (id_, event) in sorted(once.items())]
-    if not rows:
+    lines = [once[key] for key in sorted(once)]
+    if not lines:
         return set()
-    line = insert_into(conn, capi_event)
-    values = {name: line.excluded[name] for name in rows[0]}
-    written = line.on_conflict_do_update(
-        index_elements=["app_id", "event_name", "event_id"], set_=values, where=_GIVES_WAY
-    )
-    return set(conn.scalars(written.returning(capi_event.c.id), rows))
+    insert_many(conn, capi_event, _ledger_lines(lines, now), then=_ONCE)
+    # New is what now stands under an id of ours. (By its event_id too: another process may have drawn the same ids.)
+    ours = {(id_, event.event_id) for id_, event in lines}
+    c = capi_event.c
+    among = select(c.id, c.event_id).where(c.id.between(min(numbered), max(numbered)))
+    return {id_ for id_, event_id in conn.execute(among) if (id_, event_id) in ours}
 
 
-def _ledger_line(event: NewEvent, id_: int, now: datetime) -> dict[str, Any]:
+def _ledger_lines(lines: Sequence[tuple[int, NewEvent]], now: datetime) -> dict[str, Column]:
+    events = [event for _, event in lines]
     return {
-        "id": id_,
-        "app_id": event.app_id,
-        "pixel_id": event.pixel_id,
-        "event_name": event.event_name,
-        "event_id": event.event_id,
-        "source": event.source,
-        "order_id": event.order_id,
-        "value": event.value,
-        "currency": event.currency,
-        "event_time": event.event_time,
-        "received_at": now,
-        "deadline_at": event.deadline_at,
-        "state": "skipped" if event.skipped else "due",
-        "failure": event.skipped,
+        "id": [id_ for id_, _ in lines],
+        **{name: [getattr(event, name) for event in events] for name in _OWN},
+        "received_at": [now] * len(lines),
+        "state": ["skipped" if event.skipped else "due" for event in events],
+        "failure": [event.skipped for event in events],
     }
 
 
-def _outbox_row(event: NewEvent, id_: int, now: datetime) -> dict[str, Any]:
+def _payloads(due: Sequence[tuple[NewEvent, int]], now: datetime) -> dict[str, Column]:
     return {
-        "id": id_,
-        "app_id": event.app_id,
-        "pixel_id": event.pixel_id,
-        "state": "due",
-        "deadline_at": event.deadline_at,
+        "id": [id_ for _, id_ in due],
+        "app_id": [event.app_id for event, _ in due],
+        "pixel_id": [event.pixel_id for event, _ in due],
+        "state": ["due"] * len(due),
+        "deadline_at": [event.deadline_at for event, _ in due],
         # One that waits for its browser is not due before `core.inbound.visitors` has completed it.
-        "next_attempt_at": event.deadline_at if event.join else now,
-        "payload": event.payload,
+        "next_attempt_at": [event.deadline_at if event.join else now for event, _ in due],
+        "payload": [event.payload for event, _ in due],
     }

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, Update, delete, select, tuple_, update
+from sqlalchemy import Connection, and_, bindparam, delete, select, tuple_, update
 
 from core.store.database import chunks, insert_into
 from core.store.schema import capi_alias
@@ -31,6 +32,12 @@ class Claim:
 
 
 Key = tuple[str, str, str]
+_PARTS = ("app_id", "event_name", "alias")
+_THE_ONE = and_(*(capi_alias.c[part] == bindparam(f"its_{part}") for part in _PARTS))
+
+
+def _named(key: Key) -> dict[str, Any]:
+    return {f"its_{part}": value for part, value in zip(_PARTS, key, strict=True)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +89,13 @@ def settle(conn: Connection, claims: Sequence[Claim], claimed: Claimed, new: Col
             owner |= dict.fromkeys({*mine, *(one.key(note) for note in one.notes)}, one.event_id)
         elif teller is not None:
             owner |= {key: teller for key in mine if claimed.fresh.get(key) == one.event_id}
-    for (app_id, name, alias), id_ in sorted(owner.items()):
-        if claimed.fresh.get((app_id, name, alias)) != id_:
-            conn.execute(_row(app_id, name, alias).values(event_id=id_, at=now))
-    nobodys = [key for key, id_ in claimed.fresh.items() if key not in owner]
-    for app_id, name, alias in sorted(nobodys):
-        a = capi_alias.c
-        conn.execute(delete(capi_alias).where(a.app_id == app_id, a.event_name == name, a.alias == alias))
-
-
-def _row(app_id: str, name: str, alias: str) -> Update:
-    a = capi_alias.c
-    return update(capi_alias).where(a.app_id == app_id, a.event_name == name, a.alias == alias)
+    changed = {key: id_ for key, id_ in owner.items() if claimed.fresh.get(key) != id_}
+    taken_over = [_named(key) | {"event_id": changed[key], "at": now} for key in sorted(changed)]
+    nobodys = [_named(key) for key in sorted(claimed.fresh) if key not in owner]
+    if taken_over:
+        conn.execute(update(capi_alias).where(_THE_ONE), taken_over)
+    if nobodys:
+        conn.execute(delete(capi_alias).where(_THE_ONE), nobodys)
 
 
 def reporter(conn: Connection, app_id: str, event_name: str, alias: str, *, since: datetime) -> int | None:

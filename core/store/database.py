@@ -11,13 +11,31 @@ that is replaced comes first. The tests watch every transaction for it.
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event
+from psycopg.errors import IdleInTransactionSessionTimeout
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Engine,
+    ExceptionContext,
+    Table,
+    Text,
+    any_,
+    bindparam,
+    cast,
+    create_engine,
+    event,
+    func,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
@@ -26,6 +44,21 @@ from core.errors import SettingsError
 
 LOCK_ORDER = ("capi_pixel", "capi_token", "AppSettings", "capi_app", "capi_reach", "capi_outbox", "capi_event")
 _BUSY_MS = 10_000
+# Who is gone without a word (a cut wire, a machine without power) is missed within some 20 seconds: TCP by itself gives
+# up after a quarter of an hour, and asks a silent peer after two hours. The server is told the same about us: what a
+# process holds locked that is cut off, or stands still in the middle of a transaction, is free again as soon.
+CONNECT: dict[str, Any] = {
+    "connect_timeout": 5,
+    "application_name": "capi-console",
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 20_000,
+}
+SESSION = (
+    "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 2; "
+    "SET tcp_user_timeout = 20000; SET idle_in_transaction_session_timeout = 30000"
+)
 T = TypeVar("T")
 
 
@@ -60,16 +93,32 @@ def open_engine(database_url: str, *, pool_size: int = 8) -> Engine:
     if url.get_backend_name() == "sqlite":
         return _open_sqlite(url)
     try:
-        return create_engine(
+        engine = create_engine(
             url,
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_pre_ping=True,
             hide_parameters=True,
-            connect_args={"connect_timeout": 5, "application_name": "capi-console"},
+            connect_args=CONNECT,
         )
     except NoSuchModuleError:
         raise SettingsError("DATABASE_URL: the PostgreSQL driver psycopg is not installed") from None
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _: Any) -> None:
+        connection.execute(SESSION)
+        connection.commit()
+
+    @event.listens_for(engine, "handle_error", retval=True)
+    def ended(context: ExceptionContext) -> BaseException | None:
+        # psycopg calls this one internal: to us it is one more way in which the database was away.
+        error = context.original_exception
+        if not isinstance(error, IdleInTransactionSessionTimeout):
+            return None
+        context.is_disconnect = True
+        return OperationalError(context.statement, None, error, hide_parameters=True, connection_invalidated=True)
+
+    return engine
 
 
 def _open_sqlite(url: URL) -> Engine:
@@ -77,13 +126,18 @@ def _open_sqlite(url: URL) -> Engine:
         raise SettingsError("DATABASE_URL: endpoint, worker and console share one SQLite file; name a file")
     Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(
-        url, hide_parameters=True, connect_args={"timeout": _BUSY_MS / 1000, "check_same_thread": False}
+        url,
+        hide_parameters=True,
+        connect_args={"timeout": _BUSY_MS / 1000, "check_same_thread": False},
+        execution_options={"capi_turn": threading.Lock()},
     )
+    # 16 MB between checkpoints, four times the default: a backlog that drains writes many pages again and again.
+    pragmas = (f"busy_timeout={_BUSY_MS}", "synchronous=FULL", "foreign_keys=ON", "wal_autocheckpoint=4000")
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _: Any) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves
-        for pragma in (f"busy_timeout={_BUSY_MS}", "synchronous=FULL", "foreign_keys=ON"):
+        for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}")
         _use_wal(connection)
 
@@ -117,8 +171,22 @@ def is_embedded(engine: Engine) -> bool:
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
     """A transaction that writes; commits at the end, rolls back on an exception."""
-    with engine.connect().execution_options(capi_writes=True) as connection, connection.begin():
+    with _turn(engine), engine.connect().execution_options(capi_writes=True) as connection, connection.begin():
         yield connection
+
+
+@contextmanager
+def _turn(engine: Engine) -> Iterator[None]:
+    """SQLite lets one write at a time, and whoever finds it taken sleeps for up to a tenth of a second before he tries
+    again: threads of one process wait for each other here, and are woken at once."""
+    turn: threading.Lock | None = engine.get_execution_options().get("capi_turn")
+    if turn is None or not turn.acquire(timeout=_BUSY_MS / 1000):  # SQLite itself says that it is locked
+        yield
+        return
+    try:
+        yield
+    finally:
+        turn.release()
 
 
 def insist(engine: Engine, work: Callable[[Connection], T], *, tries: int = 5) -> T:
@@ -141,10 +209,12 @@ def _passing(error: OperationalError) -> bool:
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """A consistent view that cannot block a writer."""
+    """A consistent view that cannot block a writer; whoever reads may take his time."""
     postgres = {"postgresql_readonly": True, "isolation_level": "REPEATABLE READ"}
     options: dict[str, Any] = {} if is_embedded(engine) else postgres
     with engine.connect().execution_options(**options) as connection:
+        if not is_embedded(engine):
+            connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
         yield connection
 
 
@@ -152,6 +222,14 @@ def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     """`items` in pieces of at most `size`, so that no statement grows without bound."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+def among(conn: Connection, column: ColumnElement[int], ids: Sequence[int]) -> ColumnElement[bool]:
+    """`column IN ids`, the ids as one text: a thousand parameters cost more than finding the rows."""
+    listed = ",".join(map(str, ids))
+    if conn.dialect.name == "postgresql":
+        return column == any_(cast(bindparam(None, f"{{{listed}}}", type_=Text), ARRAY(BigInteger)))
+    return column.in_(select(func.json_each(f"[{listed}]").table_valued("value").c.value))
 
 
 def upsert(conn: Connection, table: Table, key: dict[str, Any], values: dict[str, Any]) -> None:

@@ -39,6 +39,16 @@ def newest() -> str:
     return str(ScriptDirectory.from_config(config()).get_current_head())
 
 
+def serves(at: str | None) -> bool:
+    """Whether this program can work on a database at this revision.
+
+    One that it has never heard of was made by a newer program: migrations keep what the version before them uses, so
+    that machines are brought up to date one after the other while the others go on.
+    """
+    known = {script.revision for script in ScriptDirectory.from_config(config()).walk_revisions()}
+    return at == newest() or (at is not None and at not in known)
+
+
 def migrate(engine: Engine) -> None:
     """Bring the database to the newest revision, in one transaction."""
     with connecting(engine), writing(engine) as conn:
@@ -62,7 +72,7 @@ def check(engine: Engine) -> None:
     """Migrate the embedded default, check any other database; StoreError, SchemaError."""
     with connecting(engine), reading(engine) as conn:
         at = current(conn)
-    if at == newest():
+    if serves(at):
         return
     if is_embedded(engine):
         migrate(engine)

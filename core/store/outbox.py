@@ -10,14 +10,14 @@ that handing out work costs one small row, not one write per event.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple, cast
 
-from sqlalchemy import Connection, Row, bindparam, delete, exists, func, select, text, true, update
+from psycopg import Connection as PsycopgConnection
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, exists, func, select, text, true, update
 
 from core.errors import Conflict
-from core.store.database import chunks
+from core.store.database import among, chunks
 from core.store.schema import capi_event, capi_join, capi_outbox, capi_pixel
 from core.store.types import Moment
 from core.store.wake import Work, wake
@@ -41,8 +41,7 @@ NO_TOKEN = ""
 REDACTED = "redacted"
 
 
-@dataclass(frozen=True, slots=True)
-class Payload:
+class Payload(NamedTuple):
     """One due event, ready to be sent."""
 
     id: int
@@ -75,29 +74,51 @@ _DUE_PIXELS = text("""
 """).bindparams(bindparam("now", type_=Moment()))
 
 
+# The same as `_due`. As text PostgreSQL would write bytes out in hexadecimal digits, and read in the driver's own rows:
+# a thousand payloads are read eight times as fast.
+_TAKE = """
+    SELECT id, app_id, attempts, after_refresh, payload FROM capi_outbox
+    WHERE state = 'due' AND pixel_id = %(pixel)s AND next_attempt_at <= %(now)s AND deadline_at > %(now)s
+    AND (%(apps)s::text[] IS NULL OR app_id = ANY(%(apps)s::text[]))
+    ORDER BY deadline_at, id LIMIT %(count)s
+"""
+
+
 def due_pixels(conn: Connection, *, now: datetime) -> list[str]:
     """Pixels with work that nobody holds and nothing holds back, earliest deadline first: each has its turn."""
     return list(conn.scalars(_DUE_PIXELS, {"now": now}))
 
 
-def first_due(conn: Connection, pixel_id: str, *, now: datetime) -> str | None:
-    """The app of the event of this pixel that must go first."""
-    return conn.scalar(_due(pixel_id, now).with_only_columns(capi_outbox.c.app_id).limit(1))
+def is_due(pixel_id: str, *, now: datetime) -> ColumnElement[bool]:
+    """That anything of this pixel may go now, as a condition."""
+    due: ColumnElement[bool] = _due(pixel_id, now).with_only_columns(capi_outbox.c.id).exists()
+    return due
 
 
 def take(
-    conn: Connection, pixel_id: str, app_ids: Sequence[str], *, now: datetime, count: int, size: int
+    conn: Connection, pixel_id: str, app_ids: Sequence[str] | None = None, *, now: datetime, count: int, size: int
 ) -> list[Payload]:
-    """At most `count` due events of these apps, `size` bytes in all (one at least), earliest deadline first."""
-    rows = conn.execute(_due(pixel_id, now).where(capi_outbox.c.app_id.in_(app_ids)).limit(count))
+    """At most `count` due events (of these apps), `size` bytes in all (one at least), earliest deadline first."""
     taken: list[Payload] = []
     room = size
-    for row in rows:
-        room -= len(row.payload) + 1
+    for row in _rows(conn, pixel_id, app_ids, now, count):
+        payload = Payload._make(row)
+        room -= len(payload.body) + 1
         if room < 0 and taken:
             break
-        taken.append(Payload(row.id, row.app_id, row.attempts, row.after_refresh, bytes(row.payload)))
+        taken.append(payload)
     return taken
+
+
+def _rows(
+    conn: Connection, pixel_id: str, app_ids: Sequence[str] | None, now: datetime, count: int
+) -> Iterable[Sequence[Any]]:
+    if conn.dialect.name == "postgresql":
+        cursor = cast("PsycopgConnection", conn.connection.driver_connection).cursor(binary=True)
+        apps = list(app_ids) if app_ids is not None else None
+        return cursor.execute(_TAKE, {"pixel": pixel_id, "apps": apps, "now": now, "count": count}).fetchall()
+    mine = true() if app_ids is None else capi_outbox.c.app_id.in_(app_ids)
+    return conn.execute(_due(pixel_id, now).where(mine).limit(count)).all()
 
 
 def _due(pixel_id: str, now: datetime) -> Any:
@@ -118,13 +139,13 @@ def move(conn: Connection, verb: str, ids: Sequence[int], **changes: Any) -> Non
         return
     origins, state = MOVES[verb]
     for chunk in chunks(ids, CHUNK):
-        mine = capi_outbox.c.id.in_(chunk)
+        mine = among(conn, capi_outbox.c.id, chunk)
         if state in ("delivered", "skipped"):
             conn.execute(delete(capi_outbox).where(mine))
         else:
             own = {k: v for k, v in changes.items() if k in capi_outbox.c}
             conn.execute(update(capi_outbox).where(mine).values(state=state, **own))
-        where = capi_event.c.id.in_(chunk) & capi_event.c.state.in_(origins)
+        where = among(conn, capi_event.c.id, chunk) & capi_event.c.state.in_(origins)
         shared = {k: v for k, v in changes.items() if k in capi_event.c}
         if conn.execute(update(capi_event).where(where).values(state=state, **shared)).rowcount != len(chunk):
             raise Conflict()

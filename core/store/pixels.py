@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, Connection, or_, update
 
 from core.errors import Conflict
-from core.store import waits
+from core.store import outbox, waits
 from core.store.database import insert_into
 from core.store.schema import capi_pixel
 
@@ -29,17 +29,13 @@ class Lease:
 def take(conn: Connection, pixel_id: str, *, by: str, now: datetime) -> Lease | None:
     """The lease, or None while somebody holds it or the pixel must wait."""
     p = capi_pixel.c
-    conn.execute(insert_into(conn, capi_pixel).values(pixel_id=pixel_id).on_conflict_do_nothing())
-    row = conn.execute(
-        update(capi_pixel)
-        .where(
-            p.pixel_id == pixel_id,
-            or_(p.lease_until.is_(None), p.lease_until <= now),
-            or_(p.wait_until.is_(None), p.wait_until <= now),
-        )
-        .values(lease_by=by, lease_until=now + LEASE, epoch=p.epoch + 1)
-        .returning(p.epoch, p.failures)
-    ).first()
+    held = {"lease_by": by, "lease_until": now + LEASE}
+    free = or_(p.lease_until.is_(None), p.lease_until <= now) & or_(p.wait_until.is_(None), p.wait_until <= now)
+    mine = update(capi_pixel).where(p.pixel_id == pixel_id, free).values(**held, epoch=p.epoch + 1)
+    row = conn.execute(mine.returning(p.epoch, p.failures)).first()
+    if row is None:  # somebody has it, or nobody has ever had it
+        new = insert_into(conn, capi_pixel).values(pixel_id=pixel_id, **held, epoch=1).on_conflict_do_nothing()
+        row = conn.execute(new.returning(p.epoch, p.failures)).first()
     return Lease(pixel_id, by, row.epoch, row.failures) if row else None
 
 
@@ -67,6 +63,12 @@ def rest(conn: Connection, lease: Lease, *, until: datetime, failure: str) -> No
 def give_up(conn: Connection, lease: Lease) -> None:
     """End the lease; nothing when it was lost already."""
     conn.execute(update(capi_pixel).where(_mine(lease)).values(lease_by=None, lease_until=None))
+
+
+def give_up_idle(conn: Connection, lease: Lease, *, now: datetime) -> bool:
+    """End the lease unless something of its pixel may go now; whether it has ended."""
+    idle = update(capi_pixel).where(_mine(lease), ~outbox.is_due(lease.pixel_id, now=now))
+    return conn.execute(idle.values(lease_by=None, lease_until=None)).rowcount == 1
 
 
 def free_leases(conn: Connection, by: str) -> None:

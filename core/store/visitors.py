@@ -15,18 +15,16 @@ from sqlalchemy import (
     Connection,
     Row,
     Select,
-    case,
     delete,
     exists,
-    func,
     literal,
-    null,
     or_,
     select,
     tuple_,
 )
 
-from core.store.database import chunks, insert_into
+from core.store.database import chunks
+from core.store.many import Column, insert_many
 from core.store.schema import capi_alias, capi_join, capi_outbox, capi_visitor
 
 # A cart is soon another buyer's story; a checkout and a browser live longer.
@@ -63,6 +61,16 @@ class Visitor:
 # What a browser is known by; nothing of it is kept of one that denies marketing.
 MARKS = ("address", "user_agent", "fbp", "fbc", "page_url")
 
+_SAID = {name: f"coalesce(excluded.{name}, capi_visitor.{name})" for name in ("marketing", "sale_of_data")}
+_NEW = (
+    _SAID
+    | {name: f"CASE WHEN {_SAID['marketing']} IS FALSE THEN NULL ELSE excluded.{name} END" for name in MARKS}
+    | {name: f"excluded.{name}" for name in ("seen_at", "expires_at")}
+)
+_REPLACED = f"""
+    ON CONFLICT (app_id, kind, key) DO UPDATE SET {", ".join(f"{name} = {value}" for name, value in _NEW.items())}
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Join:
@@ -80,16 +88,11 @@ def remember(conn: Connection, seen: Sequence[Visitor], *, now: datetime) -> Non
     latest = {(one.app_id, one.kind, one.key): one for one in seen}
     if not latest:
         return
-    rows = [
-        {field: getattr(one, field) for field in Visitor.__slots__}
-        | {"seen_at": now, "expires_at": now + TIME_TO_LIVE[one.kind]}
-        for _, one in sorted(latest.items())
-    ]
-    new, v = insert_into(conn, capi_visitor), capi_visitor.c
-    said = {name: func.coalesce(new.excluded[name], v[name]) for name in ("marketing", "sale_of_data")}
-    marks = {name: case((said["marketing"].is_(False), null()), else_=new.excluded[name]) for name in MARKS}
-    times = {name: new.excluded[name] for name in ("seen_at", "expires_at")}
-    conn.execute(new.on_conflict_do_update(index_elements=["app_id", "kind", "key"], set_=said | marks | times), rows)
+    # Two endpoints that see the same browsers at once meet them in the same order.
+    browsers = [latest[key] for key in sorted(latest)]
+    columns: dict[str, Column] = {name: [getattr(one, name) for one in browsers] for name in Visitor.__slots__}
+    times = {"seen_at": [now] * len(browsers), "expires_at": [now + TIME_TO_LIVE[one.kind] for one in browsers]}
+    insert_many(conn, capi_visitor, columns | times, then=_REPLACED)
 
 
 def find(conn: Connection, app_id: str, join: Row[Any], *, now: datetime) -> list[Row[Any]]:
@@ -127,7 +130,9 @@ def ready(conn: Connection, *, now: datetime) -> list[Row[Any]]:
 
 def _ready(now: datetime) -> Select[Any]:
     j, o = capi_join.c, capi_outbox.c
-    waiting = select(capi_join, o.payload, o.pixel_id).join(capi_outbox, (o.id == j.event_id) & (o.state == "due"))
+    # In other words `state = 'due'`: said so, SQLite would go through all that is due to find the few that wait.
+    due = o.state.not_in(("parked", "dead"))
+    waiting = select(capi_join, o.payload, o.pixel_id).join(capi_outbox, (o.id == j.event_id) & due)
     return waiting.where(or_(j.until_at <= now, *_seen(now)))
 
 

@@ -1,12 +1,13 @@
 """Wake-ups: jobs on PgQueuer's queue, written in the caller's own transaction.
 
 A wake-up is never the truth, only a hint that saves the wait for the next sweep. The embedded default
-has no queue that two processes share: there the sweep finds the work within a second.
+has no queue that two processes share: there a worker sees that its file has changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import cache
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 
 from psycopg import Connection as PsycopgConnection
 from psycopg import RawCursor
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Engine, text
 
 if TYPE_CHECKING:
     from pgqueuer.domain.settings import DBSettings
@@ -73,6 +74,25 @@ def wake(conn: Connection, work: Work, subjects: Iterable[str]) -> None:
         ),
     )
     cursor.close()
+
+
+@contextmanager
+def changes(engine: Engine) -> Iterator[Callable[[], bool]]:
+    """On the embedded default: asks whether anybody else has committed since it was last asked; some microseconds."""
+    connection = engine.raw_connection()
+    cursor, seen = connection.cursor(), 0
+
+    def changed() -> bool:
+        nonlocal seen
+        before = seen
+        # https://www.sqlite.org/pragma.html#pragma_data_version
+        (seen,) = cursor.execute("PRAGMA data_version").fetchone()
+        return seen != before
+
+    try:
+        yield changed
+    finally:
+        connection.close()
 
 
 def forget_old(conn: Connection, *, before: datetime) -> int:

@@ -1,20 +1,24 @@
 from __future__ import annotations
 
+import contextlib
 import socket
+import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
 import requests
 from sqlalchemy import Engine
 
+from core.doors import endpoint_http
 from core.doors.endpoint import create_app, listen, run
 from core.errors import NotFound, Refused, SettingsError
 from core.settings import Settings
 from core.store import api_keys, database
 from core.store.database import writing
 from tests.inbound.serving import Endpoint, an_endpoint, serving
+from tests.processes import eventually
 
 
 def refresh_user(user_id: str) -> int:
@@ -133,13 +137,61 @@ def test_a_short_lock_is_waited_out(sqlite_engine: Engine) -> None:
 def test_a_full_database_is_answered_503(sqlite_engine: Engine) -> None:
     with an_endpoint(sqlite_engine) as endpoint:
         endpoint.track()
-        for conn in endpoint.asgi.state.intake._connections.values():
-            raw = conn.connection.cursor()
-            pages = raw.execute("PRAGMA page_count").fetchone()[0]
-            raw.execute(f"PRAGMA max_page_count={pages}")
+        raw = endpoint.asgi.state.intake._connection.connection.cursor()
+        pages = raw.execute("PRAGMA page_count").fetchone()[0]
+        raw.execute(f"PRAGMA max_page_count={pages}")
         statuses = [endpoint.track({**_big(), "event_id": f"e{n}"}).status_code for n in range(20)]
         assert 503 in statuses
         assert len(endpoint.events()) == 1 + statuses.count(200)
+
+
+def test_a_read_only_database_is_answered_503_and_used_again_afterwards(engine: Engine) -> None:
+    with an_endpoint(engine) as endpoint:
+        endpoint.track()
+        driver = endpoint.asgi.state.intake._connection.connection.dbapi_connection
+        if engine.dialect.name == "sqlite":
+            driver.execute("PRAGMA query_only = 1")
+        else:
+            driver.read_only = True
+        answers = [endpoint.track() for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [503, 200]
+        assert answers[0].headers["retry-after"] == "1"
+        assert len(endpoint.events()) == 2
+
+
+def test_a_full_backlog_is_answered_503_at_once(sqlite_engine: Engine) -> None:
+    with an_endpoint(sqlite_engine) as endpoint, ThreadPoolExecutor(6) as pool:
+        endpoint.track()
+        endpoint.asgi.state.intake.backlog = 2
+        with writing(sqlite_engine):
+            asked = [pool.submit(endpoint.track)]
+            time.sleep(0.2)  # it is in hand, and what comes now waits behind it
+            asked += [pool.submit(endpoint.track) for _ in range(5)]
+            done, _ = wait(asked, 1.0)
+            refused = [one.result() for one in done]
+        assert len(refused) == 3
+        assert {(answer.status_code, answer.headers["retry-after"]) for answer in refused} == {(503, "1")}
+        assert {one.result().status_code for one in asked if one not in done} == {200}
+
+
+def test_half_sent_bodies_do_not_fill_the_memory(sqlite_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = endpoint_http.Room(most=1_000_000)
+    monkeypatch.setattr(endpoint_http, "room", room)
+    head = b"POST /webhooks/orders/create HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n"
+    with an_endpoint(sqlite_engine) as endpoint, contextlib.ExitStack() as open_:
+        port = int(endpoint.url.rsplit(":", 1)[1])
+        senders = [open_.enter_context(socket.create_connection(("127.0.0.1", port), 10)) for _ in range(3)]
+        for sender in senders[:2]:
+            sender.sendall(head + b"x" * 450_000)
+        eventually(lambda: room.taken == 900_000)
+        senders[2].sendall(head + b"x" * 450_000)
+        answer = senders[2].recv(1000)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"retry-after: 1" in answer
+        assert endpoint.track().status_code == 200
+        for sender in senders:
+            sender.close()
+        eventually(lambda: room.taken == 0)
 
 
 def _big() -> dict[str, object]:

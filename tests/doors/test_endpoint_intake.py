@@ -8,10 +8,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Engine, func, select
 
+from core.doors import intake as intake_module
 from core.doors.intake import Entry, Intake, StoreBusy
 from core.errors import BadInput
 from core.store.acceptance import NewEvent
-from core.store.database import reading
+from core.store.database import reading, writing
 from core.store.schema import capi_event
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -80,6 +81,37 @@ def test_a_full_backlog_says_busy(engine: Engine) -> None:
 
     during(engine, work, backlog=4)
     assert stored(engine) == 4
+
+
+def test_a_backlog_of_many_bytes_says_busy_however_few_they_are(engine: Engine) -> None:
+    async def work(intake: Intake) -> None:
+        for round_ in range(2):  # what was written makes room again
+            entries = [Entry((dataclasses.replace(an_event(f"e{round_}{n}"), payload=b"x" * 400),)) for n in range(5)]
+            answers = await asyncio.gather(*map(intake.write, entries), return_exceptions=True)
+            assert [isinstance(answer, StoreBusy) for answer in answers] == [False, False, True, True, True]
+
+    during(engine, work, backlog_bytes=1_000)
+    assert stored(engine) == 4
+
+
+def test_who_waits_too_long_hears_so_and_is_not_written_later(
+    sqlite_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake_module, "PATIENCE", 0.3)
+
+    async def work(intake: Intake) -> None:
+        with writing(sqlite_engine):
+            asked = [asyncio.create_task(intake.write(Entry((an_event("first"),))))]
+            await asyncio.sleep(0.1)  # a group is in hand now, and the next one waits behind it
+            asked.append(asyncio.create_task(intake.write(Entry((an_event("second"),)))))
+            answers = await asyncio.gather(*asked, return_exceptions=True)
+            assert [type(answer) for answer in answers] == [StoreBusy, StoreBusy]
+        await asyncio.sleep(0.1)
+        assert await intake.write(Entry((an_event("third"),))) == [True]
+
+    during(sqlite_engine, work)
+    with reading(sqlite_engine) as conn:
+        assert "second" not in set(conn.scalars(select(capi_event.c.event_id)))
 
 
 def test_nothing_is_taken_before_the_start_or_after_the_stop(engine: Engine) -> None:

@@ -15,7 +15,7 @@ from core.meta.graph import Graph, GraphError
 from core.sandbox.client import Sandbox
 from core.services import alerts, checkup, probing, watch
 from core.services.policy import ON_ERROR_PAUSE, Policy
-from core.store import apps, cases, outbox, tokens
+from core.store import apps, cases, history, outbox, tokens
 from core.store.database import reading, writing
 from core.store.schema import capi_event, capi_pixel, capi_token
 from core.store.schema_recovery import capi_case, capi_notice
@@ -452,3 +452,32 @@ def test_nothing_is_sent_after_its_deadline_and_every_death_has_a_reason(
     _tick(world, 8 * DAY)
     with writing(world.engine) as conn:  # nothing is left for the next example
         outbox.expire(conn, now=world.clock())
+
+
+@pytest.mark.timeout(60)
+def test_whoever_waited_for_one_that_died_goes_on_when_its_lease_is_over(timed: World) -> None:
+    """Also where the token was mended for another user a moment ago: that answer is not theirs, and waiting for it has
+    no end."""
+    token = timed.meta.create_token()
+    app = timed.an_app(token)
+    began = timed.clock()
+    with writing(timed.engine) as conn:
+        tokens.see(conn, token.fingerprint, user_id=app.user_id, now=began, next_refresh_at=None)
+        apps.mirror(conn, app.id, token.fingerprint)
+        history.add_refresh(
+            conn,
+            started_at=began,
+            duration_ms=5,
+            trigger="reconnect",
+            by="owner",
+            user_id="somebody-else",
+            fingerprint=token.fingerprint,
+            outcome="reconnected",
+            apps_updated=1,
+        )
+        assert tokens.lease(conn, token.fingerprint, by="dead:1", now=began)
+    service = timed.service()
+    service.flight.sleep = lambda _: _tick(timed, timedelta(seconds=20))
+    done = service.refresh(token.fingerprint, trigger="manual", by="test", user_id=app.user_id)
+    assert done.usable
+    assert timed.clock() - began >= tokens.LEASE

@@ -14,7 +14,7 @@ from core.meta.failures import Failure
 from core.meta.graph import GraphError
 from core.secret import Secret
 from core.services.ladder import Outcome
-from core.store import apps
+from core.store import apps, tokens
 from core.store.database import reading, writing
 from core.store.schema import capi_case
 from tests.world import DAY, World
@@ -89,6 +89,21 @@ def test_a_token_of_two_users_is_mended_for_both(world: World) -> None:
     assert service.refresh(token.fingerprint, trigger="on_error", by="test").usable
     assert token not in (world.app(one).token, world.app(two).token)
     assert {row.outcome for row in world.refreshes()} == {"extended"}
+
+
+def test_apps_that_no_watch_has_seen_are_mended_with_the_others_of_their_user(world: World) -> None:
+    """Also where the token was first seen at another user."""
+    token = world.meta.create_token(expires_in=5 * 24 * 3600)
+    near = {"expires_in": 5 * DAY}
+    stranger = world.an_app(token, email="other@example.com", **near)
+    one, two = (world.an_app(token, email="owner@example.com", **near) for _ in range(2))
+    with writing(world.engine) as conn:
+        tokens.see(conn, token.fingerprint, user_id=stranger.user_id, now=world.clock(), next_refresh_at=None)
+        apps.mirror(conn, stranger.id, token.fingerprint)
+        apps.mirror(conn, one.id, token.fingerprint)
+        apps.mirror(conn, two.id, None)
+    assert world.service().refresh(token.fingerprint, trigger="scheduled", by="worker").usable
+    assert world.app(one).token == world.app(two).token != token
 
 
 def test_two_users_of_a_dead_token_are_asked_and_answer_each_for_themselves(sqlite_world: World) -> None:

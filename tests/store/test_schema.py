@@ -145,8 +145,8 @@ def test_what_was_sent_before_hours_were_counted_is_counted(
         for id_, attempt, late in ((10, 1, True), (11, 1, True), (12, 1, False), (13, 2, False)):
             conn.execute(
                 text(
-                    "INSERT INTO capi_event (id, app_id, pixel_id, event_name, event_id, source, event_time, received_at,"
-                    " deadline_at, state, attempt_id, delivered_at, after_refresh) VALUES"
+                    "INSERT INTO capi_event (id, app_id, pixel_id, event_name, event_id, source, event_time,"
+                    " received_at, deadline_at, state, attempt_id, delivered_at, after_refresh) VALUES"
                     f" ({id_}, 'a', '77', 'Lead', 'e{id_}', 'track', {at}, {at}, {at}, 'delivered', {attempt}, {at},"
                     f" {'true' if late else 'false'})"
                 )

@@ -29,6 +29,8 @@ def test_cut_connections_are_made_again(postgres_url: str, meta: object, tmp_pat
         eventually(lambda: world.state_of(second) == "delivered", within=30, saying=worker.log.read_text)
         assert worker.popen.poll() is None
         assert worker.stop() == 0
+    assert any("the database is away, trying again" in line for line in worker.lines)
+    assert "Traceback" not in worker.log.read_text()
     admin.dispose()
     engine.dispose()
 

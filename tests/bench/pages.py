@@ -1,0 +1,103 @@
+"""What each page of the console reads, as the page reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+
+from core.desk import alerts, app_list, cases, incidents, keys, ledger, queries, snapshot, system_facts, volume
+from core.doors.timetable import TASKS
+
+DAY = timedelta(days=1)
+AHEAD = {"soon": 7 * DAY, "window": 30 * DAY}
+ROWS = 201
+Look = Callable[[Connection, datetime], object]
+
+
+def _overview(conn: Connection, now: datetime) -> None:
+    queries.overview(conn, now=now, **AHEAD)
+    volume.share(conn, now=now, **AHEAD)
+    incidents.open_incidents(conn, now)
+    alerts.open_alerts(conn)
+
+
+def _tokens(conn: Connection, now: datetime) -> None:
+    queries.health_counts(conn, now=now, **AHEAD)
+    queries.due_fingerprints(conn, now=now, window=AHEAD["window"])
+    queries.expiries_by_day(conn, now=now, days=60, **AHEAD)
+    queries.token_health(conn, now=now, limit=ROWS, **AHEAD)
+
+
+def _tokens_searched(conn: Connection, now: datetime) -> None:
+    queries.health_counts(conn, now=now, search="larch", **AHEAD)
+    queries.token_health(conn, now=now, search="larch", health=["EXPIRED"], sort="waiting", limit=ROWS, **AHEAD)
+
+
+def _refreshes(conn: Connection, now: datetime) -> None:
+    queries.refreshes_per_day(conn, since=now - 30 * DAY)
+    queries.refresh_history(conn, since=now - 30 * DAY, limit=ROWS)
+
+
+def _failed(conn: Connection, now: datetime) -> None:
+    queries.causes(conn, now=now)
+    for view in queries.VIEWS:
+        queries.failed_total(conn, now=now, view=view)
+        queries.failed_events(conn, now=now, view=view, limit=ROWS)
+
+
+def _failed_searched(conn: Connection, now: datetime) -> None:
+    filters = {"view": "dead", "failure": "invalid_event", "search": "larch"}
+    queries.failed_total(conn, now=now, **filters)
+    ids = [row.id for row in queries.failed_events(conn, now=now, limit=ROWS, **filters)]
+    if ids:
+        queries.event_detail(conn, ids[0])
+
+
+def _retry_all(conn: Connection, now: datetime) -> None:
+    ids = queries.failed_ids(conn, now=now, view="dead", failure="invalid_event")
+    queries.retry_preview(conn, ids, now=now)
+
+
+def _reconnect(conn: Connection, now: datetime) -> None:
+    cases.case_counts(conn)
+    cases.cases(conn, now=now)
+
+
+def _jobs(conn: Connection, now: datetime) -> None:
+    found = queries.jobs(conn, limit=ROWS)
+    if found:
+        queries.job_items(conn, found[0].id)
+
+
+def _apps(conn: Connection, now: datetime) -> None:
+    app_list.app_total(conn, search="larch")
+    app_list.app_rows(conn, search="larch", limit=ROWS)
+    app_list.app_rows(conn, limit=ROWS)
+
+
+def _system(conn: Connection, now: datetime) -> None:
+    queries.workers(conn, now=now)
+    system_facts.versions(conn)
+    system_facts.revision(conn)
+    keys.key_rows(conn)
+
+
+DATA: dict[str, Look] = {
+    "Overview": _overview,
+    "Token health": _tokens,
+    "Token health, searched": _tokens_searched,
+    "Refresh history": _refreshes,
+    "Failed events": _failed,
+    "Failed events, searched": _failed_searched,
+    "Failed events, all that match": _retry_all,
+    "Reconnect": _reconnect,
+    "Jobs": _jobs,
+    "Apps": _apps,
+    "System": _system,
+    "the latest 50 events (shell)": lambda conn, now: ledger.latest_events(conn, now=now),
+    "snapshot for Prometheus": lambda conn, now: snapshot.figures(
+        conn, now=now, tasks=[task.name for task in TASKS], **AHEAD
+    ),
+}

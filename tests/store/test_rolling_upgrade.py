@@ -1,0 +1,40 @@
+"""A program beside a newer one: the database is migrated first, and what still runs the version before goes on."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import text
+
+from core.errors import SchemaError
+from core.store import migrate
+from core.store.database import open_engine, writing
+
+
+def _at(url: str, revision: str) -> None:
+    engine = open_engine(url)
+    with writing(engine) as conn:
+        conn.execute(text(f"UPDATE {migrate.VERSION_TABLE} SET version_num = :at"), {"at": revision})
+    engine.dispose()
+
+
+def test_a_database_that_a_newer_program_has_migrated_is_used(postgres_url: str) -> None:
+    _at(postgres_url, "9999")
+    engine = open_engine(postgres_url)
+    migrate.check(engine)
+    engine.dispose()
+    _at(postgres_url, migrate.newest())
+
+
+def test_a_database_that_is_behind_is_not(postgres_url: str) -> None:
+    _at(postgres_url, "0001")
+    engine = open_engine(postgres_url)
+    with pytest.raises(SchemaError, match="capi-console migrate"):
+        migrate.check(engine)
+    engine.dispose()
+    _at(postgres_url, migrate.newest())
+
+
+@pytest.mark.parametrize(("at", "serves"), [(None, False), ("0001", False), ("9999", True)])
+def test_only_what_is_newer_or_the_same_serves(at: str | None, serves: bool) -> None:
+    assert migrate.serves(at) is serves
+    assert migrate.serves(migrate.newest())
