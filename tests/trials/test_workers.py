@@ -25,6 +25,8 @@ from tests.processes import eventually
 from tests.world import World
 
 NEVER = 60.0
+# One worker is enough on the embedded default.
+on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 
 
 class Crew:
@@ -62,12 +64,6 @@ def crew(world: World) -> Iterator[Crew]:
         crew.remove(name)
 
 
-@pytest.fixture
-def postgres_only(world: World) -> None:
-    if is_embedded(world.engine):
-        pytest.skip("one worker is enough there")
-
-
 def latency(world: World, send: Callable[[], str]) -> float:
     """Seconds from an event's commit to Meta's answer."""
     before = world.meta.count("events")
@@ -103,7 +99,7 @@ def test_the_next_event_of_a_pixel_does_not_wait_either(
     assert statistics.median(took) < 0.5, took
 
 
-@pytest.mark.usefixtures("postgres_only")
+@on_postgresql
 def test_a_wake_up_that_died_with_its_worker_is_handed_on(
     world: World, crew: Crew, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,7 +114,7 @@ def test_a_wake_up_that_died_with_its_worker_is_handed_on(
     eventually(lambda: world.state_of(sent) == "delivered", within=10)
 
 
-@pytest.mark.usefixtures("postgres_only")
+@on_postgresql
 def test_workers_come_and_go_while_there_is_work(world: World, crew: Crew) -> None:
     world.meta.fault("events", "latency", seconds=0.1)
     shops = [world.an_app(world.meta.create_token()) for _ in range(40)]
@@ -136,7 +132,7 @@ def test_workers_come_and_go_while_there_is_work(world: World, crew: Crew) -> No
     assert min(crew.sent["second"], crew.sent["third"]) > 5, crew.sent
 
 
-@pytest.mark.usefixtures("postgres_only")
+@on_postgresql
 def test_many_workers_keep_one_timetable(world: World, crew: Crew) -> None:
     runs: list[float] = []
 
