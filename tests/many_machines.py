@@ -265,7 +265,8 @@ def _end(engine: Engine, cast: Cast) -> None:
 
 def _drained(engine: Engine, meta: Meta, plan: Plan) -> str:
     """Waits until nothing is due; words when that never came."""
-    meta.sandbox.clear_faults() if not plan.slow else None
+    if not plan.slow:  # the tokens that Meta refuses stay refused, or nobody would have to mend them
+        meta.sandbox.clear_faults(general=True)
     end = time.monotonic() + (600 if plan.slow else 60)
     while time.monotonic() < end:
         with reading(engine) as conn:

@@ -45,7 +45,7 @@ def check_database(engine: Engine, now: datetime) -> list[Check]:
     checks = [Check("database", True, f"{shown} is reached")]
     if not migrate.serves(at):
         words = f"it is at revision {at or 'none'}, this program needs {migrate.newest()}"
-        return [*checks, Check("schema", False, words, "Run `capi-console migrate` with every other process stopped")]
+        return [*checks, Check("schema", False, words, "Run `capi-console migrate`; nothing has to be stopped for it")]
     checks.append(Check("schema", True, f"at revision {at}"))
     return [*checks, _platform(engine), _writable(engine, now)]
 

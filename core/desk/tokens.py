@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, func, or_, select
 
-from core.desk.health_sql import Horizon, every_app, health_case
+from core.desk.health_sql import Horizon, every_app, health_case, moment
 from core.desk.steps import CaseState, next_step, open_cases
 from core.services.findings import findings_of
 from core.services.policy import Policy
@@ -111,13 +111,11 @@ def expiries_by_day(conn: Connection, *, now: datetime, soon: timedelta, window:
     """(day number from today in UTC, health, apps) for tokens that end from today on; the calendar of expiries."""
     start = now.replace(hour=0, minute=0, second=0, microsecond=0)
     base = every_app(conn, Horizon(now, soon, window)).subquery()
-    rows = conn.execute(select(base.c.expires_at, base.c.health).where(base.c.ends.is_not(None)))
-    counted: dict[tuple[int, str], int] = {}
-    for row in rows:
-        day = (row.expires_at - start) // DAY
-        if 0 <= day < days:
-            counted[day, row.health] = counted.get((day, row.health), 0) + 1
-    return [(day, Health(word), apps) for (day, word), apps in sorted(counted.items())]
+    day = func.date(base.c.ends)
+    near = (base.c.ends >= moment(conn, start), base.c.ends < moment(conn, start + days * DAY))
+    rows = conn.execute(select(day, base.c.health, func.count()).where(*near).group_by(day, base.c.health))
+    counted = [((date.fromisoformat(str(on)) - start.date()).days, Health(word), apps) for on, word, apps in rows]
+    return sorted(counted)
 
 
 def _held() -> Select[Any]:

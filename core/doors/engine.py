@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Self
@@ -22,11 +23,21 @@ from core.store.wake import URGENCY, Work, dedupe_key, queue_settings
 
 
 class OneLine(logging.Filter):
-    """A lost connection is one line: PgQueuer's tasks tell of it each with a traceback, and the worker says it too."""
+    """A lost connection is one line: PgQueuer's tasks tell of it each with a traceback, ten times a second until the
+    worker has a new one, and the worker says it too."""
+
+    QUIET = 30.0  # seconds
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told = -self.QUIET
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, psycopg.OperationalError):
+            if time.monotonic() - self._told < self.QUIET:
+                return False
+            self._told = time.monotonic()
             record.msg, record.args, record.exc_info = "the queue's connection is lost", None, None
             record.levelno, record.levelname = logging.WARNING, "WARNING"
             record.error = str(error).splitlines()[0]

@@ -115,8 +115,9 @@ class Sandbox:
         order |= {"scopes": list(scopes) if scopes is not None else None}
         self._post("login", order | {"pixels": list(pixels) if pixels is not None else None})
 
-    def clear_faults(self) -> None:
-        self._call("DELETE", "faults")
+    def clear_faults(self, *, general: bool = False) -> None:
+        """All of them, or (`general`) only those meant for no certain token or pixel."""
+        self._call("DELETE", "faults", params={"general": "1"} if general else None)
 
     def events(self, pixel: str | None = None, since: int = 0) -> list[dict[str, Any]]:
         """Every accepted event: seq, event_id, event_name, pixel, token (fingerprint), at."""

@@ -95,9 +95,11 @@ class Control:
         self.state.faults.append(fault)
         return {"faults": len(self.state.faults)}
 
-    async def mend(self, _request: Request) -> dict[str, Any]:
-        self.state.faults.clear()
-        return {"faults": 0}
+    async def mend(self, request: Request) -> dict[str, Any]:
+        """Takes the faults away; with `general` those stay that are meant for a certain token or pixel."""
+        general = "general" in request.query_params
+        self.state.faults[:] = [fault for fault in self.state.faults if general and (fault.token or fault.pixel)]
+        return {"faults": len(self.state.faults)}
 
     async def events(self, request: Request) -> dict[str, Any]:
         """Those after the number `since`; `total` and `last` are exact even when older ones are gone."""

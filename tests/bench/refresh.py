@@ -65,7 +65,8 @@ def refreshed(url: str, meta: Meta, folder: Path, plan: Plan, way: str) -> float
         eventually(lambda: extended(engine) == plan.tokens, within=1_200)
         told = meta.told()
     engine.dispose()
-    assert told["calls"] == {"access_token": plan.tokens, "debug_token": plan.tokens}, told["calls"]
+    # The daily look at each token goes on meanwhile: it asks about a few, and never exchanges.
+    assert told["calls"]["access_token"] == plan.tokens <= told["calls"]["debug_token"], told["calls"]
     return plan.tokens / (told["last_call"] + LATENCY - told["first_call"])
 
 

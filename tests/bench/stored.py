@@ -70,8 +70,10 @@ def _statements(dialect: str, now: datetime, apps: int, events: int, first: int,
     app = words["app"].format(k=f"(n * 7919) % {apps}")
     pixel = f"CAST(100000000000000 + (n * 7919) % {apps} AS TEXT)"
     at = words["at"].format(t=moment)
-    later = words["at"].format(t=f"({moment} + 7 * 86400)")
     state = _state(events)
+    # What has not arrived may still be sent, however far apart the events of this past lie.
+    ahead = f"{now.timestamp() + 3 * 86400} + n % 86400"
+    later = words["at"].format(t=f"(CASE {state} WHEN 'delivered' THEN {moment} + 7 * 86400 ELSE {ahead} END)")
     ident = f"((CAST({moment} * 1000 AS BIGINT) << 22) + n % 4194304)"
     failure = (
         f"CASE {state} WHEN 'parked' THEN 'token_dead' WHEN 'dead' THEN 'invalid_event' WHEN 'due' THEN 'transient' END"

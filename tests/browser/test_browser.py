@@ -192,7 +192,7 @@ def test_nothing_is_asked_of_the_outside_and_no_token_is_on_the_wire(console: Co
     page.get_by_text("Put another token in its place").click()
     page.get_by_label("Access token").fill(PASTED)
     page.get_by_role("button", name="Verify and store").click()
-    page.get_by_text("This was not ordered:").wait_for()
+    page.get_by_test_id("stAlertContentError").get_by_text("This was not ordered:").wait_for()
     settle(page)
     assert page.get_by_label("Access token").input_value() == ""
     assert not any(PASTED.encode() in frame for frame in frames)

@@ -97,6 +97,9 @@ def test_a_fault_can_be_meant_for_one_pixel_or_token(sandbox, graph):
     sandbox.fault("events", "transient_2", token=bad)
     sandbox.fault("events", "transient_1", pixel="99")
     assert outcome(graph, good).events_received == 1
+    sandbox.fault("events", "transient_1")
+    sandbox.clear_faults(general=True)
+    assert outcome(graph, good).events_received == 1
     assert outcome(graph, bad).code == 2
     sandbox.clear_faults()
     assert outcome(graph, bad).events_received == 1
