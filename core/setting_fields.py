@@ -62,9 +62,15 @@ class Fields(BaseSettings):
     console_host: str = Field(
         "127.0.0.1",
         alias="CAPI_CONSOLE_HOST",
-        description="address the console listens on; loopback only, for now",
+        description="address the console listens on; with any but loopback people sign in",
     )
     console_port: Port = Field(8501, alias="CAPI_CONSOLE_PORT", description="port the console listens on")
+    console_public_url: str | None = Field(
+        None,
+        alias="CAPI_CONSOLE_URL",
+        pattern=r"^https?://[^\s/]+$",
+        description="where people reach the console from elsewhere, such as https://console.example.com",
+    )
     sandbox_port: Port = Field(
         8090, alias="CAPI_SANDBOX_PORT", description="port the sandbox listens on (loopback only)"
     )
@@ -189,4 +195,14 @@ class Fields(BaseSettings):
         False,
         alias="CAPI_ALLOW_ANY_GRAPH_URL",
         description="developer's switch: lets CAPI_GRAPH_URL and CAPI_DIALOG_URL name hosts other than Meta's",
+    )
+    failpoints: str = Field(
+        "",
+        alias="CAPI_FAILPOINTS",
+        description="where this process dies, stumbles or dawdles; for drills, refused without CAPI_DRILL",
+    )
+    drill: bool = Field(
+        False,
+        alias="CAPI_DRILL",
+        description="set by capi-console drill for the processes it kills; never set it in earnest",
     )

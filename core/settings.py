@@ -19,7 +19,7 @@ from dotenv import dotenv_values
 from pydantic import ValidationError, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from core import hosts
+from core import failpoints, hosts
 from core.errors import SettingsError
 from core.secret import Secret
 from core.setting_fields import Fields
@@ -69,7 +69,9 @@ class Settings(Fields):
             ipaddress.ip_network(part, strict=False)
         return tuple(parts)
 
-    @field_validator("facebook_app_id", "facebook_app_secret", "public_url", "heartbeat_url", mode="before")
+    @field_validator(
+        "facebook_app_id", "facebook_app_secret", "public_url", "console_public_url", "heartbeat_url", mode="before"
+    )
     @classmethod
     def _blank_is_absent(cls, value: Any) -> Any:
         return None if isinstance(value, str) and not value.strip() else value
@@ -82,6 +84,18 @@ class Settings(Fields):
         ):
             if not (hosts.is_known(url, known) or (self.allow_any_graph_url and urlsplit(url).hostname)):
                 raise ValueError(f"{name}: put https://{known[0]} there (others need CAPI_ALLOW_ANY_GRAPH_URL=true)")
+        return self
+
+    @field_validator("failpoints")
+    @classmethod
+    def _places(cls, value: str) -> str:
+        failpoints.read(value)
+        return value
+
+    @model_validator(mode="after")
+    def _drills_only(self) -> Settings:
+        if self.failpoints and not self.drill:
+            raise ValueError("CAPI_FAILPOINTS: take it away, only drills and tests may set it (with CAPI_DRILL=1)")
         return self
 
     @cached_property

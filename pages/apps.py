@@ -17,7 +17,7 @@ console_apps.connect(operator)
 
 with st.container(horizontal=True, vertical_alignment="bottom"):
     search = st.text_input(
-        "Search", key="q", bind="query-params", type="search", placeholder="Shop, app, e-mail, app id or pixel"
+        "Search", key="app", bind="query-params", type="search", placeholder="Shop, app, e-mail, app id or pixel"
     )
     show = st.segmented_control(
         "Show", list(app_list.SHOWS), default="all", required=True, key="show", bind="query-params"

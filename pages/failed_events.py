@@ -29,7 +29,7 @@ st.header("Events")
 words = sorted({cause.failure for cause in causes if cause.failure})
 with st.container(horizontal=True, vertical_alignment="bottom"):
     search = st.text_input(
-        "Search", key="q", bind="query-params", type="search", placeholder="Shop, app, order, event id or pixel"
+        "Search", key="event", bind="query-params", type="search", placeholder="Shop, app, order, event id or pixel"
     )
     failure = st.selectbox(
         "Cause", ["", *words], key="cause", bind="query-params", format_func=lambda word: frames.said(word) or "Any"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from core import clock
-from core.desk import commands, exports, exports_work, frames, queries
+from core.desk import exports, exports_work, frames, queries
 from core.doors import console
 from core.doors import console_orders as orders
 from core.doors import console_rows as paging
@@ -29,15 +29,8 @@ for job in (row for row in shown if row.id in chosen):
     with console.looking() as conn:
         items = queries.job_items(conn, job.id)
     st.header(f"Job {job.id}: {frames.said(job.kind).lower()}")
-    if job.is_open and st.button("Cancel this job", disabled=not operator.may("cancel_job"), icon=":material/cancel:"):
-        orders.confirm(
-            "Cancel this job?",
-            [f"{job.done:,} of {job.total:,} are done and stay done; the rest is left as it is."],
-            lambda why, job=job: commands.cancel_job(
-                console.engine(), job.id, by=operator, reason=why, now=clock.now()
-            ),
-            done=f"Job {job.id} is cancelled",
-        )
+    if job.is_open:
+        orders.job_buttons(job, operator)
     st.dataframe(frames.items(items), hide_index=True, **tables.items(len(items), alt="Results of this job"))
     paging.download(
         "Result",

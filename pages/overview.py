@@ -6,7 +6,7 @@ import streamlit as st
 
 from core import clock
 from core.desk import alerts, incidents, queries, volume
-from core.doors import charts, console
+from core.doors import charts, console, console_account
 from core.doors import console_orders as orders
 from core.doors import console_overview as parts
 
@@ -25,6 +25,7 @@ def watch() -> None:
         open_, channels = alerts.open_alerts(conn), alerts.channels(conn)
     parts.trouble(wrong)
     parts.rescue(seen)
+    console_account.balance()
     parts.told(open_, channels)
     parts.deliveries(seen)
     parts.flow(share)

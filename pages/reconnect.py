@@ -29,7 +29,12 @@ st.caption(" · ".join(f"{word} {count:,}" for word, count in counts.items() if 
 
 with st.container(horizontal=True, vertical_alignment="bottom"):
     search = st.text_input(
-        "Search", key="q", bind="query-params", type="search", placeholder="E-mail, shop, app or fingerprint", width=420
+        "Search",
+        key="case",
+        bind="query-params",
+        type="search",
+        placeholder="E-mail, shop, app or fingerprint",
+        width=420,
     )
     view = st.segmented_control("Show", ["open", "all"], default="open", required=True, key="show", bind="query-params")
 with console.looking() as conn:

@@ -23,7 +23,11 @@ orders.live_jobs()
 PERIODS = {"24 hours": 1, "7 days": 7, "30 days": 30, "400 days": 400}
 with st.container(horizontal=True, vertical_alignment="bottom"):
     search = st.text_input(
-        "Search", key="q", bind="query-params", type="search", placeholder="Shop, app, e-mail, trace id or fingerprint"
+        "Search",
+        key="search",
+        bind="query-params",
+        type="search",
+        placeholder="Shop, app, e-mail, trace id or fingerprint",
     )
     period = st.segmented_control(
         "Period", list(PERIODS), default="30 days", required=True, key="period", bind="query-params"

@@ -8,7 +8,7 @@ from core import clock
 from core.desk import frames, frames_setup, keys, queries, system_facts
 from core.desk.diagnosis import check_settings
 from core.desk.frames_recovery import checks
-from core.doors import console
+from core.doors import console, console_alerts
 from core.doors import console_orders as orders
 from core.doors import console_tables as tables
 from core.services import doctor
@@ -45,7 +45,9 @@ with right:
     st.text(f"Encryption is {encryption}.")
     if key_rows:
         st.dataframe(frames_setup.keys(key_rows), hide_index=True, **tables.keys(len(key_rows), alt="Keys"))
-    st.caption("`capi-console keys rotate` encrypts every stored token with the newest key.")
+    st.caption("To encrypt every stored token with the newest key, run capi-console keys rotate.")
+
+console_alerts.record(operator)
 
 st.header("Settings")
 rows = system_facts.setting_rows(settings)

@@ -18,7 +18,7 @@ st.title("Token health")
 orders.live_jobs()
 
 hint = "Shop, app, e-mail, app id, pixel or fingerprint"
-search = st.text_input("Search", key="q", bind="query-params", type="search", placeholder=hint, width=520)
+search = st.text_input("Search", key="token", bind="query-params", type="search", placeholder=hint, width=520)
 with console.looking() as conn:
     counts = queries.health_counts(conn, now=now, search=search, **ahead)
     due = queries.due_fingerprints(conn, now=now, window=ahead["window"])

@@ -229,3 +229,9 @@ def world(engine: Engine, meta: Sandbox) -> World:
 @pytest.fixture
 def sqlite_world(sqlite_engine: Engine, meta: Sandbox) -> World:
     return World(sqlite_engine, meta)
+
+
+@pytest.fixture
+def quick_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passwords that cost a thousandth: how slow the real ones are is shown in one place."""
+    monkeypatch.setattr("core.services.passwords.COST", (4, 8, 1))

@@ -12,8 +12,9 @@ from pathlib import Path
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from core.drills.timelapse import hasten
 from core.store import database, migrate
-from tests.services.interleavings import hasten, machine, set_up
+from tests.services.interleavings import machine, set_up
 
 
 def run(url: str, examples: int, steps: int) -> str:

@@ -25,18 +25,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import requests
 from sqlalchemy import Engine, text
 
+from core.drills.meta import Meta, standing_in, version
+from core.drills.processes import Process, end_in_order, environment, eventually, free_port, is_ready
+from core.drills.reckoning import Ledger, reckon, table
+from core.drills.storefront import Call, Storefront
 from core.secret import Secret
 from core.store import apps
 from core.store.apps import App
 from core.store.database import open_engine, reading, writing
-from tests.drills.meta import Meta, standing_in, version
-from tests.drills.reckoning import Ledger, reckon, table
 from tests.drills.server import postgres
-from tests.drills.storefront import Call, Storefront
-from tests.processes import Process, end_in_order, environment, eventually, free_port
 from tests.world import DAY, World
 
 # What goes wrong at Meta, as a share of the requests. The second row is a request that is carried out after our
@@ -195,13 +194,6 @@ class Machines:
     def _endpoint(self, port: int) -> Process:
         env = environment(self.url, self.meta.sandbox.url, CAPI_ENDPOINT_PORT=str(port), CAPI_RATE_APP="0")
         return Process("endpoint", env=env, log=self.folder / f"endpoint-{port}.log")
-
-
-def is_ready(url: str) -> bool:
-    try:
-        return requests.get(f"{url}/readyz", timeout=5).ok
-    except requests.RequestException:
-        return False
 
 
 def _cast(world: World, plan: Plan) -> Cast:

@@ -29,14 +29,14 @@ from typing import Any, Protocol
 from sqlalchemy import Engine, text
 
 from core.clock import now as real_now
+from core.drills.meta import Meta, standing_in, version
+from core.drills.processes import Process, end_in_order, environment, eventually
+from core.drills.reckoning import Ledger, reckon, table
 from core.store import acceptance
 from core.store.apps import App
 from core.store.database import open_engine, reading, writing
 from core.store.pixels import LEASE
-from tests.drills.meta import Meta, standing_in, version
-from tests.drills.reckoning import Ledger, reckon, table
 from tests.drills.server import postgres
-from tests.processes import Process, end_in_order, environment, eventually
 from tests.world import World
 
 THREADS = 8
@@ -310,7 +310,7 @@ def main() -> None:
         folder = given.logs or Path(ends.enter_context(tempfile.TemporaryDirectory()))
         folder.mkdir(parents=True, exist_ok=True)
         server = ends.enter_context(postgres(networks=f"{Namespaces.SUBNET}.0.0/16"))
-        meta = ends.enter_context(standing_in(folder))
+        meta = ends.enter_context(standing_in(folder, host="0.0.0.0"))
         wires = ends.enter_context(namespaces(server.port, meta.port))
         engine = open_engine(server.url())
         ends.callback(engine.dispose)

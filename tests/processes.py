@@ -1,94 +1,16 @@
-"""Real processes of the product, started and ended by tests."""
+"""Real processes of the product, started and ended by tests: those of the drills."""
 
-from __future__ import annotations
+from core.drills.processes import (
+    HOME,
+    Process,
+    end_in_order,
+    environment,
+    eventually,
+    free_port,
+    is_ready,
+    running,
+)
 
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+ROOT = HOME
 
-from tests.world import APP_ID, APP_SECRET
-
-ROOT = Path(__file__).parent.parent
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-def environment(database_url: str, graph_url: str, **more: str) -> dict[str, str]:
-    """The settings of a process, and nothing of the machine's own."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("CAPI_", "FACEBOOK_", "SHOPIFY_"))}
-    own = {
-        "DATABASE_URL": database_url,
-        "FACEBOOK_APP_ID": APP_ID,
-        "FACEBOOK_APP_SECRET": APP_SECRET,
-        "CAPI_GRAPH_URL": graph_url,
-        "CAPI_DIALOG_URL": graph_url,
-        "PYTHONPATH": str(ROOT),
-        "PYTHONUNBUFFERED": "1",
-    }
-    return clean | own | more
-
-
-class Process:
-    """A `capi-console` command in a process of its own, its lines kept in a file; `prefix` stands before it."""
-
-    def __init__(self, *command: str, env: dict[str, str], log: Path, prefix: Sequence[str] = ()) -> None:
-        self.log = log
-        with log.open("ab") as out:
-            self.popen = subprocess.Popen(
-                [*prefix, sys.executable, "-m", "core.doors.cli", *command],
-                env=env,
-                stdout=out,
-                stderr=out,
-                cwd=log.parent,
-            )
-
-    @property
-    def lines(self) -> list[str]:
-        return self.log.read_text().splitlines()
-
-    def kill(self) -> None:
-        """As a crash does it."""
-        self.popen.send_signal(signal.SIGKILL)
-        self.popen.wait()
-
-    def stop(self, seconds: float = 20) -> int:
-        """As a service manager does it; the exit code."""
-        if self.popen.poll() is None:
-            self.popen.send_signal(signal.SIGTERM)
-        return self.popen.wait(timeout=seconds)
-
-
-@contextmanager
-def running(*command: str, env: dict[str, str], log: Path) -> Iterator[Process]:
-    process = Process(*command, env=env, log=log)
-    try:
-        yield process
-    finally:
-        if process.popen.poll() is None:
-            process.kill()
-
-
-def end_in_order() -> None:
-    """A command that is told to stop leaves no process behind."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-
-
-def eventually(what: Callable[[], Any], *, within: float = 20, saying: Callable[[], str] = str) -> Any:
-    """Ask until the answer is true; AssertionError after `within` seconds."""
-    end = time.monotonic() + within
-    while time.monotonic() < end:
-        if found := what():
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"not within {within} s {saying()}")
+__all__ = ["ROOT", "Process", "end_in_order", "environment", "eventually", "free_port", "is_ready", "running"]

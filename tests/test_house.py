@@ -6,6 +6,7 @@ import ast
 import os
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,10 +68,43 @@ def test_these_never_load_streamlit_or_pandas(module: str) -> None:
     assert (done.stdout.strip(), done.stderr, done.returncode) == ("", "", 0)
 
 
-def test_nothing_but_the_command_line_and_the_sandbox_itself_knows_the_sandbox() -> None:
+def test_nothing_but_the_command_line_the_drills_and_the_sandbox_itself_knows_the_sandbox() -> None:
     knowing = {
         named(path)
         for path in [*CORE, *PAGES]
-        if "core.sandbox" in path.read_text(encoding="utf-8") and not named(path).startswith("core/sandbox/")
+        if "core.sandbox" in path.read_text(encoding="utf-8")
+        and not named(path).startswith(("core/sandbox/", "core/drills/"))
     }
     assert knowing == {"core/doors/cli.py", "core/doors/supervisor.py"}
+
+
+def test_nothing_that_is_read_becomes_code() -> None:
+    """Neither by a module that makes objects of bytes, nor by a call that runs text."""
+    modules, calls = {"pickle", "shelve", "marshal", "dill", "joblib"}, {"eval", "exec", "load", "unsafe_load"}
+    found = []
+    for path in [*CORE, *PAGES]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            if modules & {name.split(".")[0] for name in names}:
+                found.append(named(path))
+            if not isinstance(node, ast.Call):
+                continue
+            called = node.func
+            if isinstance(called, ast.Name) and called.id in calls - {"load", "unsafe_load"}:
+                found.append(named(path))
+            if isinstance(called, ast.Attribute) and called.attr in calls:
+                owner = called.value
+                if isinstance(owner, ast.Name) and owner.id in {"yaml", "builtins", "pickle"}:
+                    found.append(named(path))
+    assert found == []
+
+
+def test_every_dependency_has_bounds_and_is_audited() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"].values()
+    wanted = [name for names in (project["dependencies"], *extras) for name in names if not name.startswith("capi-")]
+    assert [name for name in wanted if ">=" not in name] == []
+    unbounded = {name.split(">=")[0] for name in wanted if "<" not in name}
+    assert unbounded <= {"iso4217", "types-requests"}, "named by dates, not by versions that break"
+    assert "pip-audit" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")

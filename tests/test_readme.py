@@ -15,10 +15,13 @@ from sqlalchemy import Engine, create_engine, text
 
 from core.clock import now as real_now
 from core.desk.explain import FAILURES, OUTCOMES, REASONS, RECEIPTS, Explanation
+from core.desk.explain_shops import SILENCES
 from core.desk.explain_tokens import ALERTS, CASES, FINDINGS, INCIDENTS
 from core.doors import endpoint_track, endpoint_webhooks
 from core.doors.cli import app as cli
 from core.doors.endpoint import create_app
+from core.drills.table import DRILLS
+from core.failpoints import PLACES
 from core.inbound import shopify
 from core.meta.failures import Failure
 from core.services.outcome import Outcome
@@ -92,6 +95,11 @@ def test_what_is_kept() -> None:
     assert table("What is kept, and for how long") == known
 
 
+def test_drills_and_failpoints() -> None:
+    assert table("Drills") == [[name, drill.shows] for name, drill in DRILLS.items()]
+    assert table("Failpoints") == [[place, words] for place, words in PLACES.items()]
+
+
 def test_event_states() -> None:
     assert [state for state, _ in table("States of an event")] == [*outbox.STATES]
 
@@ -110,6 +118,7 @@ def test_failures() -> None:
         ("Findings", FINDINGS),
         ("When it is not one token's fault: incidents", INCIDENTS),
         ("Kinds of alerts", ALERTS),
+        ("Silent shops", SILENCES),
         ("Logins that are not taken", {word: said for word, said in CASES.items() if word not in cases.STATES}),
     ],
 )

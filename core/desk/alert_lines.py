@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import cached_property
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
-from core.desk.explain_tokens import INCIDENTS
+from core.desk.explain import explain
+from core.desk.explain_shops import SILENCES
+from core.desk.explain_tokens import INCIDENTS, explain_token
 from core.logs import redact
-from core.services.alerts import DEADLINE_STAGES, UNDER_WAY, plain
-from core.store import conditions, tokens
+from core.services import shortfalls
+from core.services.alerts import DEADLINE_STAGES, EVERYBODY, UNDER_WAY, plain
+from core.store import conditions, ledger, tokens
 from core.store.channels import Story
 from core.store.conditions import Holder, Waiting
 
 _HOUR = timedelta(hours=1)
-_LONGEST_WORDS = 300
+_LONGEST_WORDS, _MOST_DAYS = 300, 5
+_BECAME = {"due": "wait", "parked": "wait", "dead": "will never go", "skipped": "were not sent"}
+_BARE = {"due": "on their way", "parked": "for a token", "dead": "without a reason", "skipped": "without a reason"}
+_KINDS = {"track": "storefront calls", "webhook": "webhooks"}
 
 
 class Facts:
@@ -48,6 +55,15 @@ class Facts:
     def unbalanced(self) -> dict[str, int]:
         """App.id → events of which ledger and outbox do not tell the same."""
         return conditions.out_of_balance(self.conn)
+
+    @cached_property
+    def off(self) -> list[Row[Any]]:
+        """(app_id, day, off) of days on which not all that came in stands in the account."""
+        return ledger.out_of_balance(self.conn)
+
+    @cached_property
+    def silence(self) -> shortfalls.Silence:
+        return shortfalls.silence(self.conn, now=self.now)
 
 
 def lines_of(facts: Facts, story: Story) -> list[str]:
@@ -125,7 +141,59 @@ def _worker_silent(facts: Facts, story: Story) -> list[str]:
 
 def _ledger(facts: Facts, story: Story) -> list[str]:
     count = facts.unbalanced.get(story.subject, 0)
-    return [f"{plural(count, 'event')}: what the ledger says and what the outbox holds differ"]
+    lines = [f"{plural(count, 'event')}: what the ledger says and what the outbox holds differ"] if count else []
+    off = [row for row in facts.off if row.app_id == story.subject]
+    return lines + [f"{row.day:%Y-%m-%d}: {unbalanced(row.off)}" for row in off[:_MOST_DAYS]]
+
+
+def unbalanced(off: int) -> str:
+    """What it means that the two sides of an account differ by so many events."""
+    if off > 0:
+        return f"{plural(off, 'event')} came in and stand{'s' if off == 1 else ''} in no account"
+    return f"{plural(-off, 'event')} stand{'s' if off == -1 else ''} there and did not come in"
+
+
+def _orders_missing(facts: Facts, story: Story) -> list[str]:
+    day = shortfalls.last_settled_day(facts.now)
+    rows = ledger.days(facts.conn, since=day, until=day, app_id=story.subject)
+    counts = rows[0][2] if rows else ledger.Counts()
+    if not counts.missing:
+        return []
+    why = reasons(ledger.why_missing(facts.conn, story.subject, day))
+    wanted = counts.orders - counts.kept_back
+    return [f"{day:%Y-%m-%d}: Meta has {counts.purchases:,} of {plural(wanted, 'order')}", f"likely cause: {why}"]
+
+
+def reasons(why: Mapping[tuple[str, str | None], int]) -> str:
+    """What became of the missing orders, the most first: `7 wait: The app has no access token yet`."""
+    missing = [(key, count) for key, count in why.items() if key[1] not in ledger.KEPT_BACK]
+    told = (f"{count:,} {_BECAME[state]}: {_plainly(state, failure)}" for (state, failure), count in missing[:3])
+    return "; ".join(told) or "they have come to Meta meanwhile"
+
+
+def _plainly(state: str, failure: str | None) -> str:
+    return explain_token(failure).what if failure else _BARE[state]
+
+
+def _silent_shop(facts: Facts, story: Story) -> list[str]:
+    if story.subject == EVERYBODY:
+        said = SILENCES["everybody"]
+        return [f"nothing since {story.opened_at:%Y-%m-%d %H:%M} UTC", f"{said.what}. What to do: {said.do}."]
+    one = next((one for one in facts.silence.shops if one.app_id == story.subject), None)
+    return [silent_since(one), f"likely cause: {silent_because(one)}"] if one else ["it is heard of again"]
+
+
+def silent_since(one: shortfalls.Silent) -> str:
+    """`no webhooks since 2026-11-25 14:02 UTC; usually something comes 31 times in that while`."""
+    what = " and no ".join(_KINDS[kind] for kind in one.kinds)
+    since = f"no {what} since {one.since:%Y-%m-%d %H:%M} UTC"
+    return f"{since}; usually something comes {one.awaited:,} times in that while"
+
+
+def silent_because(one: shortfalls.Silent) -> str:
+    said = SILENCES[one.cause]
+    detail = f" (mostly: {explain(one.detail).what})" if one.detail else ""
+    return f"{said.what}{detail}. What to do: {said.do}."
 
 
 _LINES: dict[str, Callable[[Facts, Story], list[str]]] = {
@@ -136,6 +204,8 @@ _LINES: dict[str, Callable[[Facts, Story], list[str]]] = {
     "incident": _incident,
     "worker_silent": _worker_silent,
     "ledger": _ledger,
+    "orders_missing": _orders_missing,
+    "silent_shop": _silent_shop,
 }
 
 

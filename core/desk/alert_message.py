@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from core.desk.alert_lines import Facts, lines_of, plural, span
 from core.desk.explain_tokens import ALERTS
-from core.services.alerts import DEADLINE_STAGES, OF_TOKENS
+from core.services.alerts import DEADLINE_STAGES, EVERYBODY, OF_TOKENS
 from core.services.telling import Message
 from core.store import alerts, conditions
 from core.store.channels import Story
@@ -25,6 +25,8 @@ HEADINGS = {
     "refresh_failed": ("Refresh failed", "refresh-history"),
     "expiring": ("Expiring, and not extended", "tokens"),
     "ledger": ("Ledger out of balance", "failed-events"),
+    "orders_missing": ("Orders missing", "apps"),
+    "silent_shop": ("Shops silent", "apps"),
 }
 
 
@@ -139,6 +141,16 @@ def _ledger(facts: Facts, found: Sequence[Story]) -> str:  # noqa: ARG001
     return f"the ledger is out of balance for {plural(len(found), 'shop')}"
 
 
+def _orders_missing(facts: Facts, found: Sequence[Story]) -> str:  # noqa: ARG001
+    return f"orders of {plural(len(found), 'shop')} are missing at Meta"
+
+
+def _silent_shop(facts: Facts, found: Sequence[Story]) -> str:  # noqa: ARG001
+    if any(one.subject == EVERYBODY for one in found):
+        return "nothing comes from any shop"
+    return f"{plural(len(found), 'shop')} {'is' if len(found) == 1 else 'are'} silent"
+
+
 SUBJECTS: dict[str, Callable[[Facts, Sequence[Story]], str]] = {
     "deadline": _deadline,
     "worker_silent": _worker_silent,
@@ -147,4 +159,6 @@ SUBJECTS: dict[str, Callable[[Facts, Sequence[Story]], str]] = {
     "refresh_failed": _refresh_failed,
     "expiring": _expiring,
     "ledger": _ledger,
+    "orders_missing": _orders_missing,
+    "silent_shop": _silent_shop,
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -38,6 +38,24 @@ class AlertRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """One address that was told of an alert at this moment; with `error` it was tried and did not take the message."""
+
+    channel: str
+    at: datetime
+    tries: int
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PastAlert:
+    """An alert and who was told of it; nobody, where it was over before a message went out."""
+
+    alert: AlertRow
+    told: tuple[Told, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ChannelRow:
     """One alert address, called by a title without secrets. `error`: why it did not take its last message."""
 
@@ -63,6 +81,25 @@ def _row(row: Row[Any]) -> AlertRow:
     unit = _LEFT.get(row.kind)
     left = "" if unit is None else f": {plural(row.stage, unit)} left at most" if row.stage else ": no time left"
     return AlertRow(row.id, row.kind, row.subject, row.stage, row.title + left, row.opened_at, row.closed_at)
+
+
+def alert_record(conn: Connection, *, since: datetime, limit: int = 200) -> list[PastAlert]:
+    """What is open, and what was opened since then, newest first, with who was told of it."""
+    rows = keeper.since(conn, since, limit=limit)
+    first = min((row.opened_at for row in rows), default=since)
+    messages = channel_keeper.messages(conn, since=first)
+    return [PastAlert(_row(row), tuple(_told(row, messages))) for row in rows]
+
+
+def _told(row: Row[Any], messages: Sequence[Row[Any]]) -> Iterator[Told]:
+    """The first message of each address that told of this alert; an address's very first tells of all that is open."""
+    seen: set[str] = set()
+    for message in messages:
+        noticed = message.after < (row.notice or 0) <= message.up_to
+        open_then = row.opened_at <= message.at and (row.closed_at is None or row.closed_at > message.at)
+        if message.channel not in seen and (noticed or (message.first and open_then)):
+            seen.add(message.channel)
+            yield Told(message.title, message.at, message.tries, message.error)
 
 
 def channels(conn: Connection) -> list[ChannelRow]:

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, or_, select
+from sqlalchemy import Connection, Select, exists, func, or_, select
 
 from core.store.platform_tables import app, app_settings, user
-from core.store.schema import capi_app
+from core.store.schema import capi_alert, capi_app
 
 
 @dataclass(frozen=True, slots=True)
 class AppRow:
-    """One app; `fingerprint` names the token it was last seen to hold, `paused_reason` says who paused it or why."""
+    """One app; `fingerprint` names the token it was last seen to hold, `paused_reason` says who paused it or why.
+    `missing`: Meta lacks orders of its last day; `silent`: less comes than by its own weekly rhythm."""
 
     app_id: str
     public_id: str
@@ -28,6 +29,14 @@ class AppRow:
     allowed_origins: str | None
     paused_at: datetime | None
     paused_reason: str | None
+    missing: bool
+    silent: bool
+
+
+def _told(kind: str) -> Any:
+    """Whether an alert of this kind is open for the app."""
+    a = capi_alert.c
+    return exists().where(a.kind == kind, a.subject == app.c.id, a.closed_at.is_(None))
 
 
 # what an operator may ask for → what is missing or so
@@ -37,6 +46,8 @@ SHOWS: dict[str, Any] = {
     "no token": capi_app.c.fingerprint.is_(None),
     "no pixel": func.coalesce(app_settings.c.metaPixelId, "") == "",
     "no shop domain": capi_app.c.shop_domain.is_(None),
+    "orders missing": _told("orders_missing"),
+    "silent": _told("silent_shop"),
 }
 
 
@@ -69,6 +80,8 @@ def _wanted(search: str | None, show: str) -> Select[Any]:
             c.allowed_origins,
             c.paused_at,
             c.paused_reason,
+            _told("orders_missing").label("missing"),
+            _told("silent_shop").label("silent"),
         )
         .join(user, user.c.id == app.c.userId)
         .join(app_settings, app_settings.c.appId == app.c.id, isouter=True)

@@ -29,6 +29,8 @@ __all__ = [
     "order_refresh_all",
     "order_refresh_due",
     "order_retry",
+    "pause_job",
+    "resume_job",
     "revoke_api_key",
     "set_token",
 ]
@@ -94,6 +96,24 @@ def cancel_job(engine: Engine, job_id: int, *, by: Operator, reason: str | None 
         job = queries.job_progress(conn, job_id)
         jobs.end(conn, job_id, now=now, state="cancelled")
         _audit(conn, "cancel_job", f"job {job_id}", job.total - job.done, by=by, reason=reason, now=now)
+
+
+def pause_job(engine: Engine, job_id: int, *, by: Operator, reason: str | None = None, now: datetime) -> None:
+    """Have nobody go on with a job until it is resumed. NotFound; Conflict when it has ended or is paused already."""
+    by.must("pause_job")
+    with writing(engine) as conn:
+        job = queries.job_progress(conn, job_id)
+        jobs.pause(conn, job_id, now=now)
+        _audit(conn, "pause_job", f"job {job_id}", job.total - job.done, by=by, reason=reason, now=now)
+
+
+def resume_job(engine: Engine, job_id: int, *, by: Operator, now: datetime) -> None:
+    """Go on with a paused job where it stood. NotFound; Conflict when it has ended or is not paused."""
+    by.must("resume_job")
+    with writing(engine) as conn:
+        job = queries.job_progress(conn, job_id)
+        jobs.resume(conn, job_id)
+        _audit(conn, "resume_job", f"job {job_id}", job.total - job.done, by=by, reason=None, now=now)
 
 
 def add_app(

@@ -101,9 +101,19 @@ ALERTS: dict[str, Explanation] = {
         "Send the reconnect link before the end: after it, events wait",
     ),
     "ledger": _E(
-        "The ledger and the outbox do not tell the same of some events",
+        "The ledger, the outbox and what came in do not tell the same of some events",
         US,
         "Was a backup restored, or a table changed by hand? Keep a copy of the database and report it",
+    ),
+    "orders_missing": _E(
+        "Meta has accepted fewer than nine in ten of a day's orders, of ten or more that it should have had",
+        US,
+        "Read the likely cause below, and what became of each order at the app (page Apps)",
+    ),
+    "silent_shop": _E(
+        "Nothing comes from these shops, though it should by their own weekly rhythm",
+        US,
+        "Read the likely cause below: the shop, its webhooks, or the way from its browsers to us",
     ),
 }
 

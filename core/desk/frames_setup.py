@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from core.desk.accounts import OrderDay
 from core.desk.app_list import AppRow
 from core.desk.frames import frame_of
 from core.desk.keys import KeyRow
@@ -19,7 +20,7 @@ def apps(rows: Sequence[AppRow]) -> pd.DataFrame:
             (
                 row.shop or "",
                 row.app_name,
-                [_state(row)],
+                _states(row),
                 row.email,
                 row.pixel_id or "",
                 row.fingerprint or "",
@@ -35,6 +36,11 @@ def apps(rows: Sequence[AppRow]) -> pd.DataFrame:
     )
 
 
+def _states(row: AppRow) -> list[str]:
+    findings = (("orders missing", row.missing), ("silent", row.silent))
+    return [_state(row), *(word for word, so in findings if so)]
+
+
 def _state(row: AppRow) -> str:
     """The first thing that keeps its events from Meta."""
     if row.paused_at is not None:
@@ -42,6 +48,24 @@ def _state(row: AppRow) -> str:
     if not row.pixel_id:
         return "no pixel"
     return "ready" if row.fingerprint else "no token"
+
+
+def orders(rows: Sequence[OrderDay]) -> pd.DataFrame:
+    return frame_of(
+        "Day, Orders, At Meta, Kept back, Missing, What became of them",
+        (
+            (
+                f"{row.day:%Y-%m-%d}",
+                row.counts.orders,
+                row.counts.purchases,
+                row.counts.kept_back,
+                row.counts.missing,
+                row.why,
+            )
+            for row in rows
+        ),
+        numbers=("Orders", "At Meta", "Kept back", "Missing"),
+    )
 
 
 def settings(rows: Sequence[SettingRow]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""What a person may see of events whatever became of them: the latest ones, newest first."""
+"""What a person may see of events whatever became of them: the latest ones, and whether all of them are there."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from decimal import Decimal
 from sqlalchemy import Connection, case, literal, select
 
 from core.store import apps
+from core.store import ledger as keeper
 from core.store.platform_tables import app as app_table
 from core.store.schema import capi_event, capi_pixel
 
@@ -31,6 +32,23 @@ class LedgerLine:
     attempts: int
     delivered_at: datetime | None
     after_refresh: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Imbalance:
+    """A day of an app of which what came in is not what stands there; `day` is the UTC day's beginning."""
+
+    app_id: str
+    day: datetime
+    counts: keeper.Counts
+
+
+def imbalances(conn: Connection, now: datetime, days: int = keeper.LOOKED_BACK) -> list[Imbalance]:
+    """Every app and day, of the last ones, for which it does not hold that received = duplicate + accepted + skipped +
+    dead + waiting: counted anew, in the one snapshot that `conn` shows, what is not folded yet included."""
+    today = keeper.day_of(now)
+    seen = [keeper.look(conn, today - ago * keeper.DAY) for ago in range(days)]
+    return [Imbalance(id_, one.day, counts) for one in seen for id_, counts in one.counts.items() if counts.off]
 
 
 def latest_events(

@@ -1,43 +1,10 @@
-"""Who is at the console or the shell, and what each role may order."""
+"""Who is at the console or the shell, and what each role may order, as the desk's commands ask for it.
+
+The table is kept with the services, because a worker asks once more when it begins what was ordered.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from core.services.roles import NEEDS, ROLES, Operator
 
-from core.errors import Forbidden
-
-# Each role may do what the ones before it may.
-ROLES = ("viewer", "support", "admin")
-
-# order → the least role that may give it
-NEEDS = {
-    "refresh_tokens": "support",
-    "retry_events": "support",
-    "cancel_job": "support",
-    "diagnose": "support",
-    "make_link": "support",
-    "accept_other_user": "support",
-    "test_alerts": "support",
-    "set_token": "admin",
-    "rotate_keys": "admin",
-    "add_app": "admin",
-    "set_app": "admin",
-    "add_api_key": "admin",
-    "revoke_api_key": "admin",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Operator:
-    """The person who looks and orders; `name` goes into the audit trail."""
-
-    name: str
-    role: str
-
-    def may(self, order: str) -> bool:
-        return ROLES.index(self.role) >= ROLES.index(NEEDS[order])
-
-    def must(self, order: str) -> None:
-        """Forbidden unless this role may give the order."""
-        if not self.may(order):
-            raise Forbidden(f"{order.replace('_', ' ')} needs the role {NEEDS[order]}; {self.name} is {self.role}")
+__all__ = ["NEEDS", "ROLES", "Operator"]

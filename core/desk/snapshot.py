@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, func, select
 
 from core.desk.overview import overview
-from core.store import alerts, incidents
+from core.store import alerts, incidents, ledger
 from core.store.schema import capi_refresh, capi_schedule
 from core.store.snapshots import Key
 
@@ -31,6 +31,7 @@ def figures(
         ("capi_tokens_broken", ""): seen.broken_tokens,
         ("capi_workers_alive", ""): seen.alive,
         ("capi_jobs_open", ""): len(seen.jobs),
+        ("capi_ledger_off", ""): sum(abs(row.off) for row in ledger.out_of_balance(conn)),
     }
     found |= {("capi_apps", str(word)): count for word, count in seen.health.items()}
     moments = {

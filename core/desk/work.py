@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, case, select
 
 from core.errors import NotFound
 from core.store.schema import capi_heartbeat, capi_job, capi_job_item
@@ -15,7 +15,7 @@ from core.store.workers import SILENT_AFTER
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
-    """One ordered piece of bulk work and how far it is."""
+    """One ordered piece of bulk work and how far it is. `state`: queued, running, paused, done or cancelled."""
 
     id: int
     kind: str
@@ -103,7 +103,9 @@ def workers(conn: Connection, *, now: datetime) -> list[WorkerRow]:
 
 
 def _jobs() -> Any:
-    return select(*(capi_job.c[name] for name in JobRow.__dataclass_fields__))
+    j = capi_job.c
+    state = case((j.paused_at.is_not(None), "paused"), else_=j.state).label("state")
+    return select(*(state if name == "state" else j[name] for name in JobRow.__dataclass_fields__))
 
 
 def _job(row: Row[Any]) -> JobRow:

@@ -27,7 +27,7 @@ def tasks(settings: Settings) -> tuple[Task, ...]:
         telling.tell(service.engine, channels, words, now=now, every=every)
 
     def slow(service: TokenRefreshService, now: datetime) -> None:
-        alerts.scan(service.engine, service.policy, now=now, kinds=["ledger"])
+        alerts.scan(service.engine, service.policy, now=now, kinds=alerts.SLOW)
         alerts.forget_old(service.engine, now=now)
         telling.forget_channels(service.engine, channels, now=now)
 

@@ -16,11 +16,14 @@ from core.doors import (
     cli_apps,
     cli_cases,
     cli_doctor,
+    cli_drill,
     cli_event,
     cli_events,
     cli_export,
     cli_keys,
+    cli_ledger,
     cli_monitoring,
+    cli_operator,
     cli_tokens,
     wiring,
 )
@@ -159,12 +162,15 @@ cli_apps.add_to(app)
 cli_tokens.add_to(app)
 cli_events.add_to(app)
 cli_event.add_to(app)
+cli_ledger.add_to(app)
 cli_export.add_to(app)
 cli_cases.add_to(app)
 cli_alerts.add_to(app)
 cli_keys.add_to(app)
+cli_operator.add_to(app)
 cli_monitoring.add_to(app)
 cli_doctor.add_to(app)
+cli_drill.add_to(app)
 
 
 def main() -> None:

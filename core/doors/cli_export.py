@@ -11,7 +11,7 @@ import typer
 from sqlalchemy import Connection
 
 from core import clock
-from core.desk import exports, exports_work, queries
+from core.desk import audit_trail, exports, exports_work, queries
 from core.desk.explain import OUTCOMES
 from core.doors.cli_shell import say, store
 from core.errors import BadInput
@@ -70,6 +70,19 @@ def refreshes(
         raise BadInput(f"--outcome: {unknown[0]!r} is none of: {', '.join(OUTCOMES)}")
     since = clock.now() - timedelta(days=since_days)
     _stored(lambda conn: exports.refresh_report(conn, search=search, outcomes=outcome, since=since), out)
+
+
+@group.command("audit")
+def audit(
+    since_days: Annotated[int, typer.Option(min=1, max=3650, help="Look back so many days.")] = 400,
+    who: Annotated[str | None, typer.Option(help="Only what these ordered.")] = None,
+    action: Annotated[str | None, typer.Option(help="Only this, such as set_token.")] = None,
+    about: Annotated[str | None, typer.Option(help="Only what was ordered about this.")] = None,
+    out: Out = None,
+) -> None:
+    """The audit trail: who ordered what, on how many, and why, newest first."""
+    since = clock.now() - timedelta(days=since_days)
+    _stored(lambda conn: audit_trail.audit_report(conn, who=who, action=action, about=about, since=since), out)
 
 
 @group.command("job")

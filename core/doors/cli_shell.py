@@ -19,7 +19,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from typer.core import TyperGroup
 
-from core import logs
+from core import failpoints, logs
 from core import settings as house_settings
 from core.desk.operators import Operator
 from core.doors import wiring
@@ -77,6 +77,7 @@ def load(*, require: Sequence[str] = ()) -> Settings:
     settings = house_settings.load()
     logs.keep_out(settings.secrets())
     settings.require(*require)
+    failpoints.arm(settings.failpoints)
     return settings
 
 

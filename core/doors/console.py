@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import NoReturn
 from zoneinfo import ZoneInfo
 
 import streamlit as st
@@ -15,8 +16,11 @@ from sqlalchemy.exc import DBAPIError
 
 from core import clock, logs
 from core.desk.operators import Operator
+from core.doors.console_login_page import LOGIN, LOGOUT
 from core.doors.console_server import ROOT, hush, serve
-from core.errors import CoreError, SettingsError, StoreError
+from core.doors.console_sign_in import COOKIE
+from core.errors import CoreError, Forbidden, SettingsError, StoreError
+from core.services import sign_in
 from core.services.policy import Policy
 from core.settings import Settings, load
 from core.store import database, migrate
@@ -36,6 +40,7 @@ class Entry:
 MENU: dict[str, tuple[Entry, ...]] = {
     "Watch": (
         Entry("overview.py", "Overview", ":material/monitoring:", ""),
+        Entry("find.py", "Find", ":material/search:", "find"),
         Entry("tokens.py", "Token health", ":material/key:", "tokens"),
         Entry("refresh_history.py", "Refresh history", ":material/history:", "refresh-history"),
     ),
@@ -47,6 +52,7 @@ MENU: dict[str, tuple[Entry, ...]] = {
     "Set up": (
         Entry("apps.py", "Apps", ":material/storefront:", "apps"),
         Entry("system.py", "System", ":material/settings:", "system"),
+        Entry("people.py", "People & audit", ":material/group:", "people"),
     ),
     "Sandbox": (Entry("sandbox.py", "Sandbox", ":material/hearing:", "sandbox", sandbox=True),),
 }
@@ -62,7 +68,17 @@ _STYLE = """<style>
 .st-key-rescue { border-color: #c0392b }
 [class*="st-key-incident-"] { border: 1px solid #c0392b; border-left-width: 4px; border-radius: .4rem;
   background: rgba(192, 57, 43, .07); padding: .8rem 1rem; margin-bottom: .4rem }
+.sign-out button { font: inherit; color: inherit; background: transparent; border: 1px solid currentColor;
+  border-radius: .4rem; padding: .2rem .7rem; cursor: pointer; font-size: .875rem }
+.sign-out button:focus-visible { outline: 2px solid currentColor; outline-offset: 2px }
 </style>"""
+# Beside the buttons that are closed to somebody, once for all pages.
+_WHY_CLOSED = {
+    "viewer": "You may look. Orders are for support, settings for admins: their buttons are closed to you.",
+    "support": "Tokens, apps and operators are for admins: those buttons are closed to you.",
+}
+# A form of its own: the cookie is taken back by an answer to the browser, which no button of Streamlit's gets.
+_SIGN_OUT = f'<form class="sign-out" method="post" action="{LOGOUT}"><button type="submit">Sign out</button></form>'
 
 
 def run(settings: Settings) -> None:
@@ -72,12 +88,36 @@ def run(settings: Settings) -> None:
 
 
 def operator() -> Operator:
-    """Who is there; nobody passes while the database cannot be used. Loopback needs no sign-in."""
+    """Who is there, asked of the database in every run; nobody passes while it cannot be used."""
     try:
         engine()
     except CoreError as error:
         _stop_with(error)
-    return Operator("local", "admin")
+    with looking() as conn:
+        found = sign_in.who(conn, _cookie(), now=clock.now())
+    if found is None:
+        _stop_signed_out()
+    return found if found is sign_in.LOCAL else SignedIn(found.name, found.role)
+
+
+class SignedIn(Operator):
+    """Who was there when the page was drawn. A button keeps them until it is pressed: then the database is asked
+    who is there now, and what their role is."""
+
+    __slots__ = ()
+
+    def must(self, order: str) -> None:
+        with looking() as conn:
+            found = sign_in.who(conn, _cookie(), now=clock.now())
+        if found is None or found.name != self.name:
+            raise Forbidden(f"{self.name} is not signed in any more")
+        found.must(order)
+
+
+def _cookie() -> str | None:
+    """The session of the browser behind this run; a page that is run without one (AppTest) has none."""
+    found: object = st.context.cookies.get(COOKIE)
+    return found if isinstance(found, str) else None
 
 
 @st.cache_resource(show_spinner=False)
@@ -121,7 +161,7 @@ def horizon() -> dict[str, timedelta]:
     return {"soon": policy.soon, "window": policy.window}
 
 
-def _stop_with(error: CoreError) -> None:
+def _stop_with(error: CoreError) -> NoReturn:
     st.title("The console cannot see its database" if not isinstance(error, SettingsError) else "A setting is wrong")
     st.error("Nothing can be shown until this is put right. Nothing is lost meanwhile.", icon=":material/database:")
     st.code(logs.redact(str(error)), language=None, wrap_lines=True)
@@ -130,14 +170,27 @@ def _stop_with(error: CoreError) -> None:
     st.stop()
 
 
+def _stop_signed_out() -> NoReturn:
+    """The door lets no such page through; this is for a session that ends while the script runs."""
+    st.title("You are signed out")
+    st.html(f'<a href="{LOGIN}" target="_self">Sign in again</a>')
+    st.stop()
+
+
 def style() -> None:
     st.html(_STYLE)
 
 
 def frame() -> None:
-    """What stands beside every page: the clock, in the reader's zone and in UTC."""
+    """What stands beside every page: who is signed in, and the clock, in the reader's zone and in UTC."""
     now = clock.now()
+    who = operator()
     with st.sidebar:
+        if who is not sign_in.LOCAL:
+            st.text(f"{who.name}, {who.role}")
+            if words := _WHY_CLOSED.get(who.role):
+                st.caption(words)
+            st.html(_SIGN_OUT)
         st.caption(f"Times are local ({zone_name()}).  \n{local(now):%H:%M} here is {now:%H:%M} UTC.")
 
 

@@ -10,7 +10,7 @@ from core import clock
 from core.desk import app_options, commands
 from core.desk.app_list import AppRow
 from core.desk.operators import Operator
-from core.doors import console, console_paste
+from core.doors import console, console_account, console_drawers, console_paste
 from core.doors import console_orders as orders
 from core.errors import CoreError
 from core.store import apps
@@ -63,7 +63,7 @@ def _connect(operator: Operator) -> None:
         return
     for name in given:
         state[f"new.{name}"] = ""
-    state["q"] = added.public_id
+    state["app"] = added.public_id
     state["notice"] = ("ordered", f"{added.name} is connected as {added.public_id}: give it a token next")
 
 
@@ -73,6 +73,7 @@ def drawer(row: AppRow, operator: Operator) -> None:
         app = apps.get(conn, row.app_id)
     with st.container(border=True, key="drawer"):
         st.subheader("Paused" if app.paused else "Events are taken")
+        console_drawers.find(row.public_id)
         st.code("\n".join(_facts(row, app)), language=None, wrap_lines=True)
         if app.test_event_code:
             st.warning(
@@ -86,8 +87,9 @@ def drawer(row: AppRow, operator: Operator) -> None:
                 console.page("tokens"),
                 label="Its token, and a diagnosis",
                 icon=":material/key:",
-                query_params={"q": app.public_id},
+                query_params={"token": app.public_id},
             )
+        console_account.orders(row)
         _settings(app, operator)
         console_paste.form(row, operator)
 

@@ -22,6 +22,7 @@ def event(event_id: int) -> None:
     with st.container(border=True):
         st.subheader(said.what)
         st.caption(f"{said.whose}: {said.do}.")
+        find(seen.event_id)
         left, right = st.columns(2, gap="large")
         with left:
             _line(seen)
@@ -31,6 +32,15 @@ def event(event_id: int) -> None:
             with st.expander("What Meta would hear", icon=":material/data_object:"):
                 st.caption("Personal data is stored hashed only; addresses and browser ids are not shown.")
                 st.json(seen.payload)
+
+
+def find(what: str) -> None:
+    """A link to the whole story of something, by what it is called.
+
+    Streamlit drops a parameter on the way to a page when the page before has bound one of the same name: each page
+    calls its search by a name of its own.
+    """
+    st.page_link(console.page("find"), label="Its whole story", icon=":material/search:", query_params={"q": what})
 
 
 def _line(seen: queries.EventDetail) -> None:
@@ -83,6 +93,8 @@ def refresh(row: queries.RefreshRow) -> None:
     with st.container(border=True):
         st.subheader(f"{frames.said(row.outcome)}: {said.what}")
         st.caption(f"{said.whose}: {said.do}.")
+        if row.trace_id:
+            find(row.trace_id)
         lines = [
             f"Token       {row.fingerprint} → {row.new_fingerprint or 'kept'}",
             f"Owner       {row.email or '–'}",

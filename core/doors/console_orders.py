@@ -9,7 +9,8 @@ import streamlit as st
 from sqlalchemy import Connection
 
 from core import clock
-from core.desk import frames, queries
+from core.desk import commands, frames, queries
+from core.desk.operators import Operator
 from core.doors import console
 from core.doors.console_rows import clear_rows
 from core.errors import CoreError
@@ -78,6 +79,40 @@ def _answered() -> None:
     st.session_state["asking"] = False
 
 
+def job_buttons(job: queries.JobRow, operator: Operator) -> None:
+    """An open job can be paused, go on, or be cancelled."""
+    engine, left = console.engine(), job.total - job.done
+    with st.container(horizontal=True):
+        if job.state == "paused":
+            may = operator.may("resume_job")
+            look: dict[str, Any] = {"type": "primary", "icon": ":material/play_arrow:", "disabled": not may}
+            st.button("Go on with this job", key="resume", on_click=_resume, args=(job.id, operator), **look)
+        elif st.button("Pause this job", disabled=not operator.may("pause_job"), icon=":material/pause:", key="pause"):
+            confirm(
+                "Pause this job?",
+                [f"{job.done:,} of {job.total:,} are done; {left:,} wait until somebody goes on with the job."],
+                lambda why: commands.pause_job(engine, job.id, by=operator, reason=why, now=clock.now()),
+                done=f"Job {job.id} is paused",
+                yes="Yes, pause it",
+            )
+        if st.button("Cancel this job", disabled=not operator.may("cancel_job"), icon=":material/cancel:"):
+            confirm(
+                "Cancel this job?",
+                [f"{job.done:,} of {job.total:,} are done and stay done; the rest is left as it is."],
+                lambda why: commands.cancel_job(engine, job.id, by=operator, reason=why, now=clock.now()),
+                done=f"Job {job.id} is cancelled",
+            )
+
+
+def _resume(job_id: int, operator: Operator) -> None:
+    try:
+        commands.resume_job(console.engine(), job_id, by=operator, now=clock.now())
+    except CoreError as error:
+        st.session_state["notice"] = ("refused", str(error))
+    else:
+        st.session_state["notice"] = ("ordered", f"Job {job_id} goes on")
+
+
 def notices() -> None:
     """What became of the last order, once."""
     kind, words = st.session_state.pop("notice", (None, ""))
@@ -119,6 +154,7 @@ def _progress() -> None:
         silent = not any(worker.alive for worker in queries.workers(conn, now=clock.now()))
     for job in running:
         words = f"Job {job.id}: {frames.said(job.kind).lower()}, {job.done:,} of {job.total:,}"
+        words += ", paused" if job.state == "paused" else ""
         st.progress(job.done / job.total if job.total else 1.0, text=words)
     if silent:
         st.warning(

@@ -73,7 +73,7 @@ def told(found: Sequence[alerts.AlertRow], channels: Sequence[alerts.ChannelRow]
         look = tables.alerts(len(shown), alt="Open alerts, the worst first")
         st.dataframe(frames_recovery.alerts(shown), hide_index=True, **look)
         if len(found) > len(shown):
-            st.caption(f"And {len(found) - len(shown):,} more: `capi-console alerts list`")
+            st.caption(f"And {len(found) - len(shown):,} more: see System, or capi-console alerts list")
     failing = [channel for channel in channels if channel.failures]
     if failing:
         st.warning(

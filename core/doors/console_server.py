@@ -10,7 +10,7 @@ import errno
 import logging
 import socket
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,15 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core import logs
+from core.doors import console_reach, wiring
+from core.doors.console_sign_in import SignIn
 from core.errors import SettingsError
-from core.hosts import is_loopback
 from core.settings import Settings
 
 log = logging.getLogger("console")
 
 ROOT = Path(__file__).parents[2]
 MAIN = Path(__file__).with_name("console_main.py")
-HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 # One inline script of Streamlit's own page is allowed by its hash, which belongs to this version of Streamlit.
 _CSP = "; ".join(
@@ -51,7 +51,8 @@ HEADERS = {
     "Content-Security-Policy": _CSP,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
+    # With `no-referrer` browsers say of our own forms, too, that they come from nowhere (`Origin: null`).
+    "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
@@ -60,30 +61,37 @@ HEADERS = {
 class Guard:
     """Answers only under a host name of ours (DNS rebinding) and puts the security headers on every answer."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    def __init__(self, app: ASGIApp, settings: Callable[[], Settings | None] = console_reach.found) -> None:
+        self.app, self._settings = app, settings
+        self._names: frozenset[str] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
-        elif _host(scope) not in HOSTS:
+        elif _host(scope) not in self.names():
             await _refuse(scope, receive, send)
         else:
             await self.app(scope, receive, _with_headers(send) if scope["type"] == "http" else send)
 
+    def names(self) -> frozenset[str]:
+        """Read with the first request: nothing is read at import."""
+        if self._names is None:
+            self._names = console_reach.names(self._settings())
+        return self._names
 
-MIDDLEWARE = (Middleware(Guard),)
+
+MIDDLEWARE = (Middleware(Guard), Middleware(SignIn))
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or Ctrl-C. SettingsError when the address is not loopback or the port is taken."""
+    """Serve until SIGTERM or Ctrl-C. SettingsError when strangers could come in or the port is taken."""
     import streamlit as st
     from streamlit import config
 
-    if not is_loopback(settings.console_host):
-        raise SettingsError(
-            f"CAPI_CONSOLE_HOST is {settings.console_host}: the console has no sign-in yet, put 127.0.0.1 there"
-        )
+    if console_reach.is_shared(settings):
+        engine = wiring.open_store(settings, pool_size=1)
+        console_reach.check(settings, engine)
+        engine.dispose()
     sock = bind(settings.console_host, settings.console_port)
     for name, value in streamlit_options():
         config.set_option(name, value)
@@ -91,8 +99,10 @@ def serve(settings: Settings) -> None:
     logs.adopt_foreign_handlers()
     hush()
     log.info("console serves", extra={"url": settings.console_url})
+    # Whose X-Forwarded-For is believed, CAPI_TRUSTED_PROXIES says alone.
+    plain: dict[str, Any] = {"log_config": None, "access_log": False, "server_header": False, "proxy_headers": False}
     with sock:
-        uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, server_header=False)).run(sockets=[sock])
+        uvicorn.Server(uvicorn.Config(app, **plain)).run(sockets=[sock])
 
 
 def hush() -> None:
@@ -123,6 +133,9 @@ def streamlit_options() -> Iterator[tuple[str, Any]]:
     yield "browser.gatherUsageStats", False
     if file.is_file():
         yield from _flat("", tomllib.loads(file.read_text(encoding="utf-8")))
+    if settings := console_reach.found():
+        yield "server.allowedHosts", sorted(name.strip("[]") for name in console_reach.names(settings))
+        yield "server.corsAllowedOrigins", [settings.console_public_url] if settings.console_public_url else []
 
 
 def _flat(prefix: str, section: dict[str, Any]) -> Iterator[tuple[str, Any]]:

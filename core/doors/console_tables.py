@@ -20,6 +20,7 @@ _STATES = {
     "dead": "#c0392b",
     "queued": "#8a94a3",
     "running": "#3f82dc",
+    "paused": "#d9a017",
     "done": "#2f9568",
     "cancelled": "#8a94a3",
     "made": "#c0392b",
@@ -31,6 +32,7 @@ _STATES = {
     "stopped": "#8a94a3",
 }
 _APPS = {"ready": "#2f9568", "no token": "#d9a017", "no pixel": "#d9a017", "paused": "#8a94a3"}
+_APPS |= {"orders missing": "#c0392b", "silent": "#e0662f"}
 _REACHED = {"yes": "#2f9568", "no": "#c0392b", "not known": "#8a94a3"}
 _CHECKED = {"ok": "#2f9568", "failed": "#c0392b", "warning": "#d9a017", "not checked": "#8a94a3"}
 _ROW, _HEAD, _MOST = 30, 32, 620
@@ -55,7 +57,7 @@ def sort_choice(place: Any, sorts: Mapping[str, object]) -> str:
 
 def tokens(rows: int, *, alt: str) -> dict[str, Any]:
     c = st.column_config
-    return _table(
+    return table(
         rows,
         alt,
         {
@@ -76,7 +78,7 @@ def tokens(rows: int, *, alt: str) -> dict[str, Any]:
 def refreshes(rows: int, *, alt: str) -> dict[str, Any]:
     c = st.column_config
     colours = {said(word): charts.OUTCOMES[word][0] for word in OUTCOMES}
-    return _table(
+    return table(
         rows,
         alt,
         {
@@ -92,7 +94,7 @@ def refreshes(rows: int, *, alt: str) -> dict[str, Any]:
 
 def failed(rows: int, *, alt: str) -> dict[str, Any]:
     c = st.column_config
-    return _table(
+    return table(
         rows,
         alt,
         {
@@ -109,7 +111,7 @@ def failed(rows: int, *, alt: str) -> dict[str, Any]:
 
 def causes(rows: int, *, alt: str) -> dict[str, Any]:
     c = st.column_config
-    return _table(
+    return table(
         rows,
         alt,
         {
@@ -126,7 +128,7 @@ def causes(rows: int, *, alt: str) -> dict[str, Any]:
 
 def jobs(rows: int, *, alt: str) -> dict[str, Any]:
     c = st.column_config
-    return _table(
+    return table(
         rows,
         alt,
         {
@@ -140,7 +142,7 @@ def jobs(rows: int, *, alt: str) -> dict[str, Any]:
 
 
 def items(rows: int, *, alt: str) -> dict[str, Any]:
-    return _table(rows, alt, {"Words": st.column_config.TextColumn(width=500)})
+    return table(rows, alt, {"Words": st.column_config.TextColumn(width=500)})
 
 
 def workers(rows: int, *, alt: str) -> dict[str, Any]:
@@ -149,12 +151,12 @@ def workers(rows: int, *, alt: str) -> dict[str, Any]:
         "Heard of": at("Heard of", relative=True),
         "Started": at("Started"),
     }
-    return _table(rows, alt, columns)
+    return table(rows, alt, columns)
 
 
 def cases(rows: int, *, alt: str) -> dict[str, Any]:
     c = st.column_config
-    return _table(
+    return table(
         rows,
         alt,
         {
@@ -183,7 +185,7 @@ def alerts(rows: int, *, alt: str) -> dict[str, Any]:
         "What to do": c.TextColumn(width=400),
         "Since": at("Since", relative=True),
     }
-    return _table(rows, alt, columns)
+    return table(rows, alt, columns)
 
 
 def channels(rows: int, *, alt: str) -> dict[str, Any]:
@@ -193,19 +195,19 @@ def channels(rows: int, *, alt: str) -> dict[str, Any]:
         "Last sent": at("Last sent", relative=True),
         "Error": st.column_config.TextColumn(width=420),
     }
-    return _table(rows, alt, columns)
+    return table(rows, alt, columns)
 
 
 def holders(rows: int, *, alt: str) -> dict[str, Any]:
     reached = badges("Reached", _REACHED, help="Whether Meta lets this token use this pixel")
     columns = {"Reached": reached, "Waiting": st.column_config.NumberColumn(format="localized", width=80)}
-    return _table(rows, alt, columns)
+    return table(rows, alt, columns)
 
 
 def last_refreshes(rows: int, *, alt: str) -> dict[str, Any]:
     colours = {said(word): charts.OUTCOMES[word][0] for word in OUTCOMES}
     ends = at("Ends now", year=True)
-    return _table(rows, alt, {"At": at("At"), "Outcome": badges("Outcome", colours), "Ends now": ends})
+    return table(rows, alt, {"At": at("At"), "Outcome": badges("Outcome", colours), "Ends now": ends})
 
 
 def checks(rows: int, *, alt: str) -> dict[str, Any]:
@@ -216,7 +218,7 @@ def checks(rows: int, *, alt: str) -> dict[str, Any]:
         "What was found": c.TextColumn(width=420),
         "What to do": c.TextColumn(width=420),
     }
-    return _table(rows, alt, columns, most=1_200)
+    return table(rows, alt, columns, most=1_200)
 
 
 def apps(rows: int, *, alt: str) -> dict[str, Any]:
@@ -224,18 +226,29 @@ def apps(rows: int, *, alt: str) -> dict[str, Any]:
     columns = {
         "Shop": c.TextColumn(width=200),
         "App": c.TextColumn(width=170),
-        "State": badges("State", _APPS, width=90),
+        "State": badges("State", _APPS, width=120),
         "Owner": c.TextColumn(width=190),
         "Consent": c.TextColumn(width=80, help="What happens where a visitor was not asked"),
         "Paused": at("Paused", relative=True),
         "Token": c.TextColumn(help="The token's fingerprint; the token itself is never shown"),
     }
-    return _table(rows, alt, columns)
+    return table(rows, alt, columns)
+
+
+def orders(rows: int, *, alt: str) -> dict[str, Any]:
+    c = st.column_config
+    kept = "Test orders, no consent, other channels: what this app's rules keep from Meta"
+    columns = {
+        "Day": c.TextColumn(width=100),
+        "Kept back": c.NumberColumn(width=90, help=kept),
+        "What became of them": c.TextColumn(width=520),
+    }
+    return table(rows, alt, columns)
 
 
 def keys(rows: int, *, alt: str) -> dict[str, Any]:
     c = st.column_config
-    return _table(rows, alt, {"Tokens": c.NumberColumn(format="localized", width=80)})
+    return table(rows, alt, {"Tokens": c.NumberColumn(format="localized", width=80)})
 
 
 def settings(rows: int, *, alt: str) -> dict[str, Any]:
@@ -246,10 +259,11 @@ def settings(rows: int, *, alt: str) -> dict[str, Any]:
         "From": c.TextColumn(width=100),
         "What it is": c.TextColumn(width=620),
     }
-    return _table(rows, alt, columns, most=1_600)
+    return table(rows, alt, columns, most=1_600)
 
 
-def _table(rows: int, alt: str, columns: dict[str, Any], *, most: int = _MOST) -> dict[str, Any]:
+def table(rows: int, alt: str, columns: dict[str, Any], *, most: int = _MOST) -> dict[str, Any]:
+    """How a table of so many rows looks, as arguments of `st.dataframe`."""
     height = min(most, _HEAD + _ROW * max(1, rows) + 4)
     return {"column_config": columns, "row_height": _ROW, "height": height, "alt": alt, "placeholder": ""}
 

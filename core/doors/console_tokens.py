@@ -13,7 +13,7 @@ from core.desk.explain import explain
 from core.desk.explain_tokens import FINDINGS
 from core.desk.operators import Operator
 from core.desk.steps import case_step
-from core.doors import console, console_paste, wiring
+from core.doors import console, console_drawers, console_paste, wiring
 from core.doors import console_tables as tables
 from core.errors import CoreError, NotFound
 from core.services.policy import Policy
@@ -44,6 +44,7 @@ def _known(row: queries.TokenRow, fingerprint: str) -> None:
             return
     st.subheader(str(row.health))
     st.caption(f"Next step: {row.next_step}")
+    console_drawers.find(row.public_id)
     left, right = st.columns(2, gap="large")
     with left:
         st.code("\n".join(_facts(seen, carries)), language=None, wrap_lines=True)
@@ -120,7 +121,7 @@ def _case(seen: queries.TokenDetail) -> None:
         console.page("reconnect"),
         label="See the case",
         icon=":material/arrow_forward:",
-        query_params={"q": seen.fingerprint},
+        query_params={"case": seen.fingerprint},
     )
 
 

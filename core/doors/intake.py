@@ -20,6 +20,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, SQLAlchemyError, StatementError
 
+from core import failpoints
 from core.errors import BadInput, StoreError
 from core.store import acceptance, receipts, visitors
 from core.store.acceptance import NewEvent
@@ -231,6 +232,8 @@ class Intake:
                         receipts.record(conn, **receipt, now=now)
                     for more in entry.also:
                         more(conn, now)
+                failpoints.hit("intake.before_commit")
+            failpoints.hit("intake.after_commit")
         except Exception as error:
             # A lock that somebody else holds says nothing against our connection.
             if not (isinstance(error, OperationalError) and _is_locked(error)):

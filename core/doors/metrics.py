@@ -46,6 +46,7 @@ SNAPSHOT = {
     "capi_incidents_open": Figure("Incidents that are open", "kind"),
     "capi_alerts_open": Figure("Alerts that are open", "kind"),
     "capi_jobs_open": Figure("Jobs that are not done yet"),
+    "capi_ledger_off": Figure("Events that came in and stand in no account, or the reverse, day by day and app by app"),
     "capi_workers_alive": Figure("Workers that were heard of in the last half minute"),
     "capi_task_due_timestamp_seconds": Figure("When a task is due next; long past: nobody does it", "task"),
 }

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine
 
 from core.desk import snapshot
 from core.inbound import visitors
-from core.services import checkup, probing, schedule, upkeep, watch
+from core.services import accounts, checkup, probing, schedule, upkeep, watch
 from core.services.refresh import TokenRefreshService
 from core.store import aliases, cases, outbox, snapshots, wake, workers
 from core.store import visitors as browsers
@@ -85,6 +85,10 @@ def _roll_up(service: TokenRefreshService, now: datetime) -> None:
     upkeep.roll_up(service.engine, service.policy, now=now)
 
 
+def _account(service: TokenRefreshService, now: datetime) -> None:
+    accounts.keep(service.engine, service.policy, now=now)
+
+
 def _forget(service: TokenRefreshService, now: datetime) -> None:
     if steps := upkeep.forget(service.engine, service.policy, now=now):
         log.info("what was kept long enough is dropped", extra={"steps": sum(steps.values()), "classes": len(steps)})
@@ -129,6 +133,7 @@ TASKS = (
     Task("reconnect links", timedelta(minutes=1), _expire_links),
     Task("snapshot", timedelta(seconds=15), _snapshot),
     Task("hourly counts", timedelta(seconds=20), _roll_up),
+    Task("account", timedelta(minutes=5), _account),
     Task("retention", timedelta(seconds=30), _forget),
     Task("statistics", timedelta(hours=6), _optimise),
     Task("regained pixels", timedelta(minutes=1), _regain),

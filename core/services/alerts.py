@@ -14,8 +14,9 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, Engine, Row
 
+from core.services import shortfalls
 from core.services.policy import DAY, Policy
-from core.store import alerts, conditions, incidents
+from core.store import alerts, conditions, incidents, ledger
 from core.store.alerts import NewAlert
 from core.store.conditions import Holder
 from core.store.database import chunks, reading, writing
@@ -46,6 +47,8 @@ _CONTROLS = re.compile(r"[\[\]<>`*|\\~@]")
 _SCHEME = re.compile(r"(?i)[a-z][a-z0-9+.-]*:/+")
 _EMAIL = re.compile(r"(?i)((?<![\w.+@-])[\w.+-]+@(?!(?:everyone|here|channel|all)\b)[\w-]+(?:\.[\w-]+)+(?![\w@]))")
 
+# The subject of an alert that concerns no shop more than the others.
+EVERYBODY = ""
 INCIDENTS = {
     "app_config": "Meta refuses our own app",
     "rate_limited": "Meta limits our whole app",
@@ -235,7 +238,24 @@ def _replaced(silent: list[Row], alive: list[Row]) -> dict[Row, datetime | None]
 
 
 def _ledger(conn: Connection, policy: Policy, now: datetime) -> Iterable[Condition]:  # noqa: ARG001
-    return [Condition("ledger", app_id, stage=0) for app_id in conditions.out_of_balance(conn)]
+    """Of which the outbox tells otherwise, or of which what came in is not what stands in the account."""
+    off = {row.app_id for row in ledger.out_of_balance(conn)}
+    return [Condition("ledger", app_id) for app_id in sorted(off | conditions.out_of_balance(conn).keys())]
+
+
+def _orders_missing(conn: Connection, policy: Policy, now: datetime) -> Iterable[Condition]:  # noqa: ARG001
+    return [Condition("orders_missing", app_id) for app_id in shortfalls.missing_orders(conn, now=now)]
+
+
+def _silent_shop(conn: Connection, policy: Policy, now: datetime) -> Iterable[Condition]:  # noqa: ARG001
+    """While nobody can tell, what was told stands."""
+    found = shortfalls.silence(conn, now=now)
+    if found.behind:
+        told = alerts.open_alerts(conn, ["silent_shop"])
+        return [Condition(row.kind, row.subject, since=row.opened_at, title=row.title) for row in told]
+    if found.everybody is not None:
+        return [Condition("silent_shop", EVERYBODY, since=found.everybody, title="Every shop")]
+    return [Condition("silent_shop", one.app_id, since=one.since) for one in found.shops]
 
 
 FINDERS: dict[str, Find] = {
@@ -246,9 +266,12 @@ FINDERS: dict[str, Find] = {
     "incident": _incident,
     "worker_silent": _worker_silent,
     "ledger": _ledger,
+    "orders_missing": _orders_missing,
+    "silent_shop": _silent_shop,
 }
 KINDS = tuple(FINDERS)
-# The ledger's balance is looked at now and then: it reads every event that waits.
-QUICK = tuple(kind for kind in FINDERS if kind != "ledger")
+# Looked at now and then: the ledger's balance reads every event that waits, and the others change by the hour.
+SLOW = ("ledger", "orders_missing", "silent_shop")
+QUICK = tuple(kind for kind in FINDERS if kind not in SLOW)
 OF_TOKENS = frozenset({"needs_reconnect", "refresh_failed", "expiring"})
-OF_APPS = frozenset({"deadline", "ledger"})
+OF_APPS = frozenset({"deadline", *SLOW})

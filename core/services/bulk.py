@@ -9,9 +9,10 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Row
 
+from core import failpoints
 from core.clock import now as real_now
 from core.errors import Conflict, CoreError
-from core.services import incidents, privacy
+from core.services import incidents, privacy, rights
 from core.services.refresh import TokenRefreshService
 from core.store import jobs, outbox, pixels
 from core.store.database import insist, reading, writing
@@ -25,23 +26,25 @@ _EACH = 20
 
 
 def run(service: TokenRefreshService, job_id: int, *, threads: int, stop: Callable[[], bool] = lambda: False) -> None:
-    """Work on a job until it is done, cancelled, or `stop` says so (somebody goes on with it later)."""
+    """Work on a job until it is done, cancelled, paused, or `stop` says so (somebody goes on with it later)."""
     with writing(service.engine) as conn:
         job = jobs.take(conn, job_id, by=service.worker, now=real_now())
     if job is None:
         return
-    work = KINDS[job.kind]
     with ThreadPoolExecutor(threads, thread_name_prefix=f"job-{job_id}") as pool:
         while not stop():
+            if rights.withdrawn(service.engine, job, by=service.worker, now=real_now()):
+                log.warning("a job was cancelled: who ordered it may not any more", extra={"job": job_id})
+                return
             with reading(service.engine) as conn:
                 subjects = jobs.next_items(conn, job_id, limit=_EACH * threads)
             if not subjects:
                 break
             try:
-                went_on = list(pool.map(lambda subject: work(service, job, subject), subjects))
+                went_on = list(pool.map(lambda subject: _one(service, job, subject), subjects))
             except Conflict:
-                log.info("a job was cancelled or taken over", extra={"job": job_id})
-                return
+                log.info("a job was cancelled, paused or taken over", extra={"job": job_id})
+                break
             if not any(went_on) and not stop():
                 # Not handed back: it is taken up again when its lease has run out, and holds no thread until then.
                 log.info("a job waits for what is being sent", extra={"job": job_id})
@@ -49,8 +52,14 @@ def run(service: TokenRefreshService, job_id: int, *, threads: int, stop: Callab
     with writing(service.engine) as conn:
         if jobs.next_items(conn, job_id, limit=1):
             jobs.hand_back(conn, job_id, by=service.worker)
-        else:
+        elif jobs.is_going(conn, job_id, by=service.worker, even_paused=True):
             jobs.end(conn, job_id, now=real_now())
+
+
+def _one(service: TokenRefreshService, job: Row, subject: str) -> bool:
+    went_on = KINDS[job.kind](service, job, subject)
+    failpoints.hit("job.mid_chunk")
+    return went_on
 
 
 def _refresh(service: TokenRefreshService, job: Row, fingerprint: str) -> bool:
@@ -63,8 +72,10 @@ def _refresh(service: TokenRefreshService, job: Row, fingerprint: str) -> bool:
         outcome, words = ("ok" if done.usable else "failed"), f"{done.outcome}: {done.words}"
     except CoreError as error:
         outcome, words = "failed", str(error)
+    failpoints.hit("job.before_record")
     with writing(service.engine) as conn:
-        jobs.record(conn, job.id, fingerprint, outcome, words, by=service.worker, now=real_now())
+        # Meta has done it: it must not be done once more because somebody has paused the job meanwhile.
+        jobs.record(conn, job.id, fingerprint, outcome, words, by=service.worker, now=real_now(), even_paused=True)
     return True
 
 
@@ -75,10 +86,9 @@ def _is_paused(service: TokenRefreshService) -> bool:
 
 
 def _was_stopped(service: TokenRefreshService, job: Row) -> bool:
-    """Asked before Meta is called, so that a cancelled job costs no further refresh."""
+    """Asked before Meta is called, so that a job that is cancelled or paused costs no further refresh."""
     with reading(service.engine) as conn:
-        now_is = jobs.progress(conn, job.id)
-    return now_is is None or now_is.state != "running"
+        return not jobs.is_going(conn, job.id, by=service.worker)
 
 
 def _retry(service: TokenRefreshService, job: Row, subject: str) -> bool:

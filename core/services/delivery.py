@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Row
 
+from core import failpoints
 from core.clock import now as real_now
 from core.errors import Conflict
 from core.meta.failures import Failure
@@ -73,6 +74,7 @@ def deliver(
     refused: list[str] = []
     try:
         while lease is not None and claim is not None:
+            failpoints.hit("delivery.after_claim")
             if claim.park_as is None and not claim.waits:
                 if not sending.send(engine, graph, claim.batch, clock=clock):
                     lease = None  # given up when the last event was recorded
@@ -87,8 +89,7 @@ def deliver(
     except Conflict:
         log.warning("another worker took this pixel over", extra={"pixel": pixel_id})
     finally:
-        if lease is not None:
-            _give_up(engine, lease)
+        _give_up(engine, lease)
     return list(dict.fromkeys(refused))
 
 
@@ -111,7 +112,9 @@ def _next(engine: Engine, lease: Lease, policy: Policy, probe: Probe | None, now
         return _claim(conn, lease, policy, probe, now)
 
 
-def _give_up(engine: Engine, lease: Lease) -> None:
+def _give_up(engine: Engine, lease: Lease | None) -> None:
+    if lease is None:
+        return
     with writing(engine) as conn:
         pixels.give_up(conn, lease)
 

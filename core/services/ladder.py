@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from core import failpoints
 from core.errors import SettingsError
 from core.meta.answers import TokenFacts
 from core.meta.failures import Failure
@@ -170,12 +171,14 @@ def _is_over(standing: Standing, facts: TokenFacts, ours: bool) -> Result | None
 
 def _exchange(graph: Graph, standing: Standing, facts: TokenFacts | None, policy: Policy, now: datetime) -> Result:
     kind = facts.kind if facts else standing.kind
+    failpoints.hit("refresh.before_exchange")
     try:
         answer = graph.exchange(standing.token, system_user=kind == "SYSTEM_USER")
     except GraphError as error:
         if facts is None or not facts.is_valid or error.failure in (Failure.TOKEN_EXPIRED, Failure.TOKEN_DEAD):
             raise
         return _works_all_the_same(error, standing, facts)
+    failpoints.hit("refresh.after_exchange")
     # Meta's own word on the new token; `expires_in` may be missing, and counts from our clock.
     fresh = _quietly(graph, answer.token)
     before = facts.expires_at if facts and facts.expires_at else standing.expires_at

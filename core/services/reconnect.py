@@ -18,6 +18,7 @@ from urllib.parse import urlencode
 
 from sqlalchemy import Row
 
+from core import failpoints
 from core.errors import Conflict, SettingsError
 from core.hosts import is_loopback
 from core.logs import redact
@@ -211,6 +212,7 @@ class Reconnect:
         if verified is None:
             self._close(case)
             return
+        failpoints.hit("reconnect.before_store")
         self._store(case, verified)
 
     def _store(self, case: Row, verified: Verified) -> None:

@@ -13,6 +13,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Engine, Row
 
+from core import failpoints
 from core.clock import now as real_now
 from core.errors import Conflict
 from core.logs import redact
@@ -259,6 +260,7 @@ class TokenRefreshService:
         except Conflict:
             lost = Refreshed(Outcome.UNREACHABLE, order.fingerprint, words="another worker took this refresh over")
             return self.flight.wait(order.fingerprint, order.user_id, order.started_at) or lost
+        failpoints.hit("refresh.after_store")
         if result.failure is not None:
             with writing(self.engine) as conn:
                 incidents.report(conn, result, now=now, foreign=result.foreign, fingerprint=order.fingerprint)

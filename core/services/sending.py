@@ -8,6 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Engine
 
+from core import failpoints
 from core.errors import CoreError, SettingsError
 from core.meta.failures import Failure, Scope
 from core.meta.graph import Graph, GraphError, Sent
@@ -37,9 +38,11 @@ def send(engine: Engine, graph: Graph, batch: Batch, *, clock: Callable[[], date
     while todo:
         part = todo.pop()
         started = clock()
+        failpoints.hit("send.before_post")
         try:
             answer = _post(graph, part)
         except GraphError as error:
+            failpoints.hit("send.after_refusal")
             sure = error.failure is Failure.APP_CONFIG and _refuses_our_app(graph)
             scope = _scope(part, error, sure=sure)
             with writing(engine) as conn:
@@ -49,7 +52,9 @@ def send(engine: Engine, graph: Graph, batch: Batch, *, clock: Callable[[], date
                 raise Stopped(verdict.broken) from None
             todo = [*verdict.again] if verdict.drop else [*todo, *verdict.again]
         else:
+            failpoints.hit("send.after_accept")
             more = _taken(engine, part, answer, clock(), last=not todo)
+            failpoints.hit("send.after_commit")
     return more
 
 

@@ -95,7 +95,7 @@ def _failed(engine: Engine, channel: Channel, error: str, now: datetime) -> None
         before = keeper.get(conn, channel.name)
         failures = before.failures if before else 0
         pause = WRONG_PAUSE if channel.problem else min(FIRST_PAUSE * 2 ** min(failures, 10), LONGEST_PAUSE)
-        keeper.not_told(conn, channel.name, error=error, next_at=now + pause)
+        keeper.not_told(conn, channel.name, error=error, now=now, next_at=now + pause)
     if not failures or (before is not None and before.error != error):
         log.error("a channel does not take alerts", extra={"channel": channel.title, "error": error})
 

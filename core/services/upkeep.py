@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Engine
 
+from core import failpoints
 from core.services.policy import Policy
 from core.store import retention, rollups
 from core.store.database import reading, writing
@@ -36,6 +37,7 @@ def roll_up(engine: Engine, policy: Policy, *, now: datetime) -> int:
     while start <= this:
         with writing(engine) as conn:
             rollups.put(conn, start, rollups.count(conn, start))
+            failpoints.hit("rollup.before_commit")
         start += HOUR
         done += 1
     return done
@@ -62,7 +64,9 @@ def forget(
 
 def _step(engine: Engine, kind: Class, before: datetime) -> int:
     with writing(engine) as conn:
-        return kind.drop(conn, before)
+        found = kind.drop(conn, before)
+        failpoints.hit("retention.before_commit")
+        return found
 
 
 def optimise(engine: Engine) -> None:

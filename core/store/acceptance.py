@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select
 
 from core.clock import from_unix
 from core.meta.events import MAX_EVENT_BYTES
-from core.store import aliases, visitors
+from core.store import aliases, ledger, visitors
 from core.store.aliases import Claim
 from core.store.many import Column, insert_many
 from core.store.schema import capi_event, capi_outbox
@@ -39,7 +39,8 @@ _OWN = (
     "event_time",
     "deadline_at",
 )
-_COLUMNS = ("id", *_OWN, "received_at", "state", "failure")
+# What a line takes over when it gives way: not when it came in, by which day it is accounted for (`core.store.ledger`).
+_COLUMNS = ("id", *_OWN, "state", "failure")
 _ONCE = f"""
     ON CONFLICT (app_id, event_name, event_id)
     DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS)} WHERE {_GIVES_WAY}
@@ -116,11 +117,12 @@ def accept(conn: Connection, events: Sequence[NewEvent], *, now: datetime) -> li
         insert_many(conn, capi_outbox, _payloads(due, now))
         visitors.await_(conn, [(id_, event.app_id, event.join) for event, id_ in due if event.join])
         wake(conn, Work.DELIVER, (event.pixel_id for event, _ in due if event.join is None))
+    ledger.take(conn, ((event.app_id, event.source, new.get(id_, False)) for id_, event in numbered.items()), now=now)
     return [id_ in new for id_ in numbered]
 
 
-def _write_lines(conn: Connection, numbered: dict[int, NewEvent], now: datetime) -> set[int]:
-    """The ids of those that are new."""
+def _write_lines(conn: Connection, numbered: dict[int, NewEvent], now: datetime) -> dict[int, bool]:
+    """The ids of those that are new, and whether a line was made for it: the others took over a skipped one's."""
     once: dict[tuple[str, str, str], tuple[int, NewEvent]] = {}
     for id_, event in numbered.items():
         key = (event.app_id, event.event_name, event.event_id)
@@ -130,13 +132,13 @@ def _write_lines(conn: Connection, numbered: dict[int, NewEvent], now: datetime)
     # Two endpoints that take the same events at once meet them in the same order, and do not lock each other out.
     lines = [once[key] for key in sorted(once)]
     if not lines:
-        return set()
+        return {}
     insert_many(conn, capi_event, _ledger_lines(lines, now), then=_ONCE)
     # New is what now stands under an id of ours. (By its event_id too: another process may have drawn the same ids.)
     ours = {(id_, event.event_id) for id_, event in lines}
     c = capi_event.c
-    among = select(c.id, c.event_id).where(c.id.between(min(numbered), max(numbered)))
-    return {id_ for id_, event_id in conn.execute(among) if (id_, event_id) in ours}
+    among = select(c.id, c.event_id, c.received_at).where(c.id.between(min(numbered), max(numbered)))
+    return {id_: at == now for id_, event_id, at in conn.execute(among) if (id_, event_id) in ours}
 
 
 def _ledger_lines(lines: Sequence[tuple[int, NewEvent]], now: datetime) -> dict[str, Column]:

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, func, select, text, update
 
 from core.store.database import chunks, insert_into
-from core.store.schema import capi_alert, capi_notice
+from core.store.schema import capi_alert, capi_message, capi_notice
 
 # Alerts written in one statement.
 CHUNK = 500
@@ -38,6 +38,14 @@ def history(conn: Connection, *, limit: int) -> list[Row[Any]]:
     """The latest alerts, open and closed, newest first."""
     a = capi_alert.c
     return list(conn.execute(select(capi_alert).order_by(a.opened_at.desc(), a.id.desc()).limit(limit)))
+
+
+def since(conn: Connection, moment: datetime, *, limit: int) -> list[Row[Any]]:
+    """What is open, and what was opened since then, newest first; with `notice`, by which it was told first."""
+    a, n = capi_alert.c, capi_notice.c
+    first = select(func.min(n.id)).where(n.alert_id == a.id).scalar_subquery().label("notice")
+    wanted = select(capi_alert, first).where((a.closed_at.is_(None)) | (a.opened_at >= moment))
+    return list(conn.execute(wanted.order_by(a.opened_at.desc(), a.id.desc()).limit(limit)))
 
 
 def told_of(conn: Connection, kind: str, subjects: Sequence[str]) -> dict[str, datetime]:
@@ -120,4 +128,5 @@ def forget_old(conn: Connection, *, before: datetime) -> int:
     old = conn.scalars(ended.limit(CHUNK)).all()
     conn.execute(delete(capi_notice).where(capi_notice.c.alert_id.in_(old)))
     conn.execute(delete(capi_alert).where(a.id.in_(old)))
+    conn.execute(delete(capi_message).where(capi_message.c.at < before))
     return len(old)

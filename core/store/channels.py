@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, delete, func, or_, select, update
 
 from core.store import alerts
 from core.store.database import insert_into
-from core.store.schema import capi_alert, capi_channel, capi_notice
+from core.store.schema import capi_alert, capi_channel, capi_message, capi_notice
 
 # Longer than any pause: a moment so far ahead comes from a clock that has been put back since.
 _SKEWED = timedelta(days=2)
@@ -82,6 +82,7 @@ def claim(conn: Connection, channel: str, *, now: datetime, until: datetime) -> 
 
 def told(conn: Connection, channel: str, *, up_to: int, now: datetime, next_at: datetime) -> None:
     """The channel took its message."""
+    _wrote(conn, channel, up_to=up_to, error=None, now=now)
     _set(conn, channel, told_up_to=up_to, sent_at=now, next_attempt_at=next_at, failures=0, error=None)
 
 
@@ -90,9 +91,27 @@ def passed_over(conn: Connection, channel: str, *, up_to: int, now: datetime) ->
     _set(conn, channel, told_up_to=up_to, next_attempt_at=now)
 
 
-def not_told(conn: Connection, channel: str, *, error: str, next_at: datetime) -> None:
+def not_told(conn: Connection, channel: str, *, error: str, now: datetime, next_at: datetime) -> None:
     """The channel did not take its message: what it would have been told waits."""
+    _wrote(conn, channel, up_to=conn.scalar(select(func.max(capi_notice.c.id))) or 0, error=error, now=now)
     _set(conn, channel, failures=capi_channel.c.failures + 1, error=error, next_attempt_at=next_at)
+
+
+def _wrote(conn: Connection, channel: str, *, up_to: int, error: str | None, now: datetime) -> None:
+    """Note a message, or one more try of the same: it goes on from where the channel was told up to."""
+    known, m = get(conn, channel), capi_message.c
+    if known is None:
+        return
+    key = {"channel": channel, "after": known.told_up_to, "first": known.sent_at is None}
+    said = {"up_to": up_to, "title": known.title, "at": now, "error": error}
+    tried = insert_into(conn, capi_message).values(**key, **said, tries=1)
+    conn.execute(tried.on_conflict_do_update(index_elements=list(key), set_={**said, "tries": m.tries + 1}))
+
+
+def messages(conn: Connection, *, since: datetime) -> list[Row[Any]]:
+    """What was sent, or tried, since then; the oldest first."""
+    m = capi_message.c
+    return list(conn.execute(select(capi_message).where(m.at >= since).order_by(m.at, m.channel)))
 
 
 def tested(conn: Connection, channel: str, *, error: str | None, now: datetime) -> None:

@@ -1,4 +1,7 @@
-"""The keeper of ordered bulk work: a job and its frozen items."""
+"""The keeper of ordered bulk work: a job and its frozen items.
+
+A job that is paused keeps its state; `paused_at` says since when nobody works on it. It goes on where it stood.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from core.store.wake import Work, wake
 LEASE = timedelta(seconds=60)
 # outcome of an item → the job's counter it adds to, beside `done`
 COUNTED = {"ok": None, "failed": "failed", "skipped": "skipped"}
+_STOPPED = "this job was cancelled, paused or taken over"
 
 
 def order(
@@ -34,10 +38,10 @@ def order(
 
 
 def take(conn: Connection, job_id: int, *, by: str, now: datetime) -> Row[Any] | None:
-    """The job, if it is open and nobody works on it."""
+    """The job, if it is open and not paused, and nobody works on it."""
     j = capi_job.c
     free = or_(j.lease_until.is_(None), j.lease_until <= now)
-    taken = update(capi_job).where(j.id == job_id, j.ended_at.is_(None), free)
+    taken = update(capi_job).where(j.id == job_id, j.ended_at.is_(None), j.paused_at.is_(None), free)
     return conn.execute(taken.values(state="running", lease_by=by, lease_until=now + LEASE).returning(capi_job)).first()
 
 
@@ -48,14 +52,28 @@ def next_items(conn: Connection, job_id: int, *, limit: int) -> list[str]:
     return list(conn.scalars(rest.limit(limit)))
 
 
-def record(conn: Connection, job_id: int, subject: str, outcome: str, words: str, *, by: str, now: datetime) -> None:
-    """One item's result, counted; Conflict when the job was cancelled or taken over."""
+def record(
+    conn: Connection,
+    job_id: int,
+    subject: str,
+    outcome: str,
+    words: str,
+    *,
+    by: str,
+    now: datetime,
+    even_paused: bool = False,
+) -> None:
+    """One item's result, counted; Conflict when the job was cancelled, paused or taken over.
+
+    `even_paused`: what was done outside of this transaction is written down though the job was paused meanwhile.
+    """
     i, j = capi_job_item.c, capi_job.c
     counter = COUNTED[outcome]
     counts: dict[str, Any] = {"done": j.done + 1} | ({counter: j[counter] + 1} if counter else {})
     mine = update(capi_job).where(j.id == job_id, j.state == "running", j.lease_by == by)
+    mine = mine if even_paused else mine.where(j.paused_at.is_(None))
     if conn.execute(mine.values(lease_until=now + LEASE, **counts)).rowcount != 1:
-        raise Conflict("this job was cancelled or taken over")
+        raise Conflict(_STOPPED)
     item = update(capi_job_item).where(i.job_id == job_id, i.subject == subject, i.outcome.is_(None))
     if conn.execute(item.values(outcome=outcome, words=words)).rowcount != 1:
         raise Conflict("this item was done already")
@@ -64,12 +82,12 @@ def record(conn: Connection, job_id: int, subject: str, outcome: str, words: str
 def note(conn: Connection, job_id: int, subject: str, words: str, *, by: str, now: datetime) -> None:
     """How far an item is that takes several transactions: kept through a crash, and the job's lease with it.
 
-    Conflict when the job was cancelled or taken over: then nothing of this transaction may be kept.
+    Conflict when the job was cancelled, paused or taken over: then nothing of this transaction may be kept.
     """
     i, j = capi_job_item.c, capi_job.c
-    mine = update(capi_job).where(j.id == job_id, j.state == "running", j.lease_by == by)
+    mine = update(capi_job).where(j.id == job_id, j.state == "running", j.lease_by == by, j.paused_at.is_(None))
     if conn.execute(mine.values(lease_until=now + LEASE)).rowcount != 1:
-        raise Conflict("this job was cancelled or taken over")
+        raise Conflict(_STOPPED)
     item = update(capi_job_item).where(i.job_id == job_id, i.subject == subject, i.outcome.is_(None))
     if conn.execute(item.values(words=words)).rowcount != 1:
         raise Conflict("this item was done already")
@@ -89,19 +107,47 @@ def hand_back(conn: Connection, job_id: int, *, by: str) -> None:
     wake(conn, Work.RUN, [str(job_id)])
 
 
+def is_going(conn: Connection, job_id: int, *, by: str, even_paused: bool = False) -> bool:
+    """Whether this worker may go on with the job: nobody has cancelled, paused or taken it over."""
+    j = capi_job.c
+    mine = select(j.id).where(j.id == job_id, j.state == "running", j.lease_by == by)
+    return conn.scalar(mine if even_paused else mine.where(j.paused_at.is_(None))) is not None
+
+
+def pause(conn: Connection, job_id: int, *, now: datetime) -> None:
+    """Nobody goes on with an open job until it is resumed; Conflict when it has ended or is paused already.
+
+    Its worker keeps the lease until it has noticed: what it is in the middle of is written down.
+    """
+    j = capi_job.c
+    going = update(capi_job).where(j.id == job_id, j.ended_at.is_(None), j.paused_at.is_(None))
+    if conn.execute(going.values(paused_at=now)).rowcount != 1:
+        raise Conflict("this job has ended or is paused already")
+
+
+def resume(conn: Connection, job_id: int) -> None:
+    """A paused job goes on where it stood; Conflict when it has ended or is not paused."""
+    j = capi_job.c
+    paused = update(capi_job).where(j.id == job_id, j.ended_at.is_(None), j.paused_at.is_not(None))
+    if conn.execute(paused.values(paused_at=None)).rowcount != 1:
+        raise Conflict("this job has ended or is not paused")
+    wake(conn, Work.RUN, [str(job_id)])
+
+
 def end(conn: Connection, job_id: int, *, now: datetime, state: str = "done") -> None:
     """Close an open job; Conflict when it is closed already."""
-    closing = {"state": state, "ended_at": now, "dedupe_key": None, "lease_by": None, "lease_until": None}
+    empty = dict.fromkeys(("dedupe_key", "lease_by", "lease_until", "paused_at"))
     opened = update(capi_job).where(capi_job.c.id == job_id, capi_job.c.ended_at.is_(None))
-    if conn.execute(opened.values(**closing)).rowcount != 1:
+    if conn.execute(opened.values(state=state, ended_at=now, **empty)).rowcount != 1:
         raise Conflict("this job has ended already")
 
 
 def due(conn: Connection, *, now: datetime) -> list[str]:
-    """Ids of open jobs that nobody works on."""
+    """Ids of open jobs that nobody works on, and that are not paused."""
     j = capi_job.c
     free = or_(j.lease_until.is_(None), j.lease_until <= now)
-    return [str(id_) for id_ in conn.scalars(select(j.id).where(j.ended_at.is_(None), free).order_by(j.id))]
+    waiting = select(j.id).where(j.ended_at.is_(None), j.paused_at.is_(None), free)
+    return [str(id_) for id_ in conn.scalars(waiting.order_by(j.id))]
 
 
 def progress(conn: Connection, job_id: int) -> Row[Any] | None:

@@ -14,6 +14,7 @@ from functools import partial
 
 from sqlalchemy import Connection, Engine
 
+from core import failpoints
 from core.errors import SettingsError
 from core.secret import Secret
 from core.store import key_ids, keyring, platform, sealing, token_column
@@ -131,6 +132,7 @@ def rewrite(
             return changed
         last, looked_at, changed = seen[-1], looked_at + len(seen), changed + more
         tell(looked_at)
+        failpoints.hit("rekey.mid_way")
 
 
 def _rewrite_some(change: Callable[[str, Stored], Stored | None], last: str, conn: Connection) -> tuple[list[str], int]:
@@ -139,6 +141,7 @@ def _rewrite_some(change: Callable[[str, Stored], Stored | None], last: str, con
     new = [(app_id, stored, change(app_id, stored)) for app_id, stored in rows]
     with token_column.wiping(conn):
         changed = sum(token_column.swap(conn, app_id, old, form) for app_id, old, form in new if form)
+        failpoints.hit("rekey.before_commit")
     return [app_id for app_id, _ in rows], changed
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, Table, delete, exists, select, text
 
-from core.store import audit
+from core.store import audit, ledger, rhythms
 from core.store.acceptance import first_id
 from core.store.rollups import ALL
 from core.store.schema import (
@@ -117,6 +117,14 @@ def _rollups(conn: Connection, before: datetime, which: ColumnElement[bool]) -> 
     return STEP  # perhaps another one
 
 
+def _accounts(conn: Connection, before: datetime) -> int:
+    return ledger.forget(conn, before, STEP)
+
+
+def _rhythms(conn: Connection, before: datetime) -> int:
+    return rhythms.forget(conn, before, STEP)
+
+
 def _delete(conn: Connection, table: Table, key: ColumnElement[Any], old: Any) -> int:
     ids = conn.scalars(old).all()
     if ids:
@@ -132,6 +140,8 @@ CLASSES = (
     Class("Jobs and what came of each row", "events", "when it ended", _items),
     Class("Hourly counts of each pixel", "events", "its hour", _pixel_hours),
     Class("Hourly counts of all pixels", "history", "its hour", _hours),
+    Class("Account of each shop's day", "history", "its day", _accounts),
+    Class("Weekly rhythm of a shop", "history", "when it was last heard of", _rhythms),
     Class("Refreshes", "history", "when it was begun", _refreshes),
     Class("Audit trail", "history", "when it was written", audit.forget),
     Class("Reconnect cases that are done", "history", "when it was done", _cases),

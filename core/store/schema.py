@@ -17,12 +17,15 @@ from sqlalchemy import (
 
 from core.store.schema_base import Id, ours
 from core.store.schema_inbound import capi_alias, capi_join, capi_visitor
+from core.store.schema_ledger import capi_ledger, capi_rhythm, capi_taken
+from core.store.schema_people import capi_lockout, capi_operator, capi_session
 from core.store.schema_recovery import (
     capi_alert,
     capi_case,
     capi_channel,
     capi_incident,
     capi_key,
+    capi_message,
     capi_notice,
     capi_reach,
 )
@@ -56,15 +59,22 @@ __all__ = [
     "capi_job_item",
     "capi_join",
     "capi_key",
+    "capi_ledger",
+    "capi_lockout",
+    "capi_message",
     "capi_notice",
+    "capi_operator",
     "capi_outbox",
     "capi_pixel",
     "capi_reach",
     "capi_receipt",
     "capi_refresh",
+    "capi_rhythm",
     "capi_rollup",
     "capi_schedule",
+    "capi_session",
     "capi_snapshot",
+    "capi_taken",
     "capi_token",
     "capi_visitor",
     "ours",
@@ -157,7 +167,7 @@ capi_event = Table(
     Column("app_id", Text, nullable=False),
     Column("pixel_id", Text, nullable=False),
     Column("event_name", Text, nullable=False),
-    Column("event_id", Text, nullable=False),
+    Column("event_id", Text, nullable=False, index=True),
     Column("source", Text, nullable=False, comment="track, send, or a webhook topic"),
     Column("order_id", Text),
     Column("value", Numeric(20, 4)),
@@ -246,7 +256,7 @@ capi_attempt = Table(
     ours,
     Column("id", Id, primary_key=True, autoincrement=True),
     Column("at", Moment, nullable=False, index=True),
-    Column("pixel_id", Text, nullable=False, index=True),
+    Column("pixel_id", Text, nullable=False),
     Column("fingerprint", Text, nullable=False),
     Column("events", Integer, nullable=False),
     Column(
@@ -265,4 +275,8 @@ capi_attempt = Table(
     Column("trace_id", Text),
     Column("answer", Text, comment="redacted, at most 16 KiB, refusals only"),
     Index("ix_capi_attempt_fingerprint_at", "fingerprint", "at"),
+    Index("ix_capi_attempt_pixel_id_at", "pixel_id", "at"),
 )
+for _told in (capi_attempt, capi_refresh):
+    _traced = _told.c.trace_id.is_not(None)
+    Index(f"ix_{_told.name}_trace_id", _told.c.trace_id, sqlite_where=_traced, postgresql_where=_traced)

@@ -41,7 +41,7 @@ capi_alias = Table(
     ours,
     Column("app_id", Text, primary_key=True),
     Column("event_name", Text, primary_key=True),
-    Column("alias", Text, primary_key=True, comment="order:ID, checkout:TOKEN or cart:TOKEN"),
+    Column("alias", Text, primary_key=True, index=True, comment="order:ID, checkout:TOKEN or cart:TOKEN"),
     Column("event_id", Id, nullable=False, index=True, comment="capi_event.id of who reported it"),
     Column("at", Moment, nullable=False, index=True),
 )

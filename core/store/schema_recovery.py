@@ -134,3 +134,16 @@ capi_channel = Table(
     Column("failures", Integer, nullable=False, server_default="0", comment="attempts failed in a row"),
     Column("error", Text),
 )
+
+capi_message = Table(
+    "capi_message",
+    ours,
+    Column("channel", Text, primary_key=True),
+    Column("after", Id, primary_key=True, autoincrement=False, comment="capi_notice.id of the last told before"),
+    Column("first", Boolean, primary_key=True, comment="the address's first: it tells of all that is open"),
+    Column("up_to", Id, nullable=False, comment="capi_notice.id of the last it tells of"),
+    Column("title", Text, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("at", Moment, nullable=False, index=True, comment="of the last try"),
+    Column("error", Text, comment="why it was not taken; empty: it was"),
+)

@@ -25,9 +25,10 @@ capi_receipt = Table(
     Column("source", Text, nullable=False, comment="track or a webhook topic"),
     Column("reason", Text, nullable=False),
     Column("status", Integer, nullable=False),
-    Column("app_id", Text, index=True),
+    Column("app_id", Text),
     Column("shop_domain", Text),
     Column("detail", Text),
+    Index("ix_capi_receipt_app_id_at", "app_id", "at"),
 )
 
 capi_job = Table(
@@ -45,6 +46,7 @@ capi_job = Table(
     Column("skipped", Integer, nullable=False, server_default="0"),
     Column("created_at", Moment, nullable=False, index=True),
     Column("ended_at", Moment),
+    Column("paused_at", Moment, comment="nobody works on it since"),
     Column("lease_by", Text),
     Column("lease_until", Moment),
     CheckConstraint("state IN ('queued','running','done','cancelled')", name="state"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -11,7 +13,7 @@ from typing import Any
 
 from core import clock
 from core.store import database
-from tests.bench import places
+from tests.bench import places, report
 from tests.bench.intake import NOWHERE, endpoint
 from tests.bench.meta import standing_in
 from tests.bench.report import Row
@@ -79,6 +81,13 @@ def traffic(on: str, new: places.NewDatabase, *, seconds: float) -> list[Row]:
     ]
 
 
+def imported(what: str) -> Row:
+    """What a process holds that has loaded the modules and does nothing: below this nothing of ours can bring it."""
+    look = f"import resource, core.doors.{what}; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    said = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True, cwd=report.ROOT)
+    return Row(f"the modules of the {what} alone", "", int(said.stdout) / 1024, "MB", note="loaded, nothing done")
+
+
 def console(new: places.NewDatabase, *, sessions: int, rounds: int) -> list[Row]:
     """The console while so many browsers go through its pages."""
     url, port = new(), free_port()
@@ -113,6 +122,7 @@ def run(*, short: bool) -> list[Row]:
     for on, make in places.DATABASES.items():
         with make() as new:
             rows += traffic(on, new, seconds=3 if short else 60)
+    rows += [imported("endpoint"), imported("worker")]
     with places.sqlite() as new:
         rows += console(new, sessions=2 if short else SESSIONS, rounds=1 if short else 3)
     return rows

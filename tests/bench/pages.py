@@ -7,7 +7,22 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from core.desk import alerts, app_list, cases, incidents, keys, ledger, queries, snapshot, system_facts, volume
+from core.desk import (
+    alerts,
+    app_list,
+    audit_trail,
+    cases,
+    find,
+    find_story,
+    incidents,
+    keys,
+    ledger,
+    people,
+    queries,
+    snapshot,
+    system_facts,
+    volume,
+)
 from core.doors.timetable import TASKS
 
 DAY = timedelta(days=1)
@@ -65,6 +80,16 @@ def _reconnect(conn: Connection, now: datetime) -> None:
     cases.cases(conn, now=now)
 
 
+def _find(conn: Connection, now: datetime) -> None:
+    """An event, its order, its request's trace id, its pixel and its shop, each with its story."""
+    newest = queries.failed_events(conn, now=now, view="dead", limit=1)
+    for row in newest:
+        attempt = queries.event_detail(conn, row.id).attempt
+        for typed in (row.event_id, row.order_id, attempt and attempt.trace_id, row.pixel_id, row.shop, "#no-such"):
+            for hit in find.find(conn, typed).hits[:1]:
+                find_story.story(conn, hit.kind, hit.key, now=now)
+
+
 def _jobs(conn: Connection, now: datetime) -> None:
     found = queries.jobs(conn, limit=ROWS)
     if found:
@@ -78,14 +103,24 @@ def _apps(conn: Connection, now: datetime) -> None:
 
 
 def _system(conn: Connection, now: datetime) -> None:
+    alerts.alert_record(conn, since=now - 30 * DAY)
+    incidents.incident_history(conn)
     queries.workers(conn, now=now)
     system_facts.versions(conn)
     system_facts.revision(conn)
     keys.key_rows(conn)
 
 
+def _people(conn: Connection, now: datetime) -> None:
+    people.operator_rows(conn, now=now)
+    audit_trail.actions(conn)
+    audit_trail.audit_trail(conn, since=now - 30 * DAY, limit=ROWS)
+    audit_trail.verdict(conn)
+
+
 DATA: dict[str, Look] = {
     "Overview": _overview,
+    "Find, five things and their stories": _find,
     "Token health": _tokens,
     "Token health, searched": _tokens_searched,
     "Refresh history": _refreshes,
@@ -96,6 +131,7 @@ DATA: dict[str, Look] = {
     "Jobs": _jobs,
     "Apps": _apps,
     "System": _system,
+    "People & audit": _people,
     "the latest 50 events (shell)": lambda conn, now: ledger.latest_events(conn, now=now),
     "snapshot for Prometheus": lambda conn, now: snapshot.figures(
         conn, now=now, tasks=[task.name for task in TASKS], **AHEAD

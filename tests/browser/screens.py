@@ -15,6 +15,11 @@ PAGES = {
     "refresh-history": "refresh-history",
     "failed-events": "failed-events",
     "reconnect": "reconnect",
+    "find": "failed-events",
+    "jobs": "tokens",
+    "apps": "apps",
+    "system": "system",
+    "people": "people",
 }
 LARGEST = 300 * 1024
 CHROMIUM = "/usr/bin/chromium"
@@ -66,6 +71,33 @@ def show_link(page: Any) -> None:
     settle(page)
 
 
+def show_story(page: Any) -> None:
+    """From an event that waits to all that happened to it."""
+    page.get_by_test_id("stDataFrameResizable").last.click(position={"x": 16, "y": 45})
+    settle(page)
+    page.get_by_role("link", name="Its whole story").click()
+    page.locator(".story-title").wait_for()
+    settle(page)
+
+
+def order_refresh(page: Any) -> None:
+    """A job of all tokens that are due, and what has come of it."""
+    page.get_by_role("button", name="Refresh all due").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Reason").fill("Before the weekend's sale")
+    dialog.get_by_role("button", name="Yes, order it").click()
+    dialog.wait_for(state="detached")
+    page.wait_for_timeout(6_000)
+    page.goto(f"{page.url.split('/tokens')[0]}/jobs")
+    settle(page)
+    page.get_by_test_id("stDataFrameResizable").first.click(position={"x": 16, "y": 45})
+    settle(page)
+
+
+# picture → what is done before it is taken, on the page that PAGES names
+BEFORE = {"reconnect": show_link, "find": show_story, "jobs": order_refresh}
+
+
 def take(url: str, folder: Path, *, pages: dict[str, str] = PAGES, size: tuple[int, int] = (1440, 900)) -> list[Path]:
     """One PNG for each page and theme."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -79,8 +111,7 @@ def take(url: str, folder: Path, *, pages: dict[str, str] = PAGES, size: tuple[i
             for name, path in pages.items():
                 page.goto(f"{url.rstrip('/')}/{path}")
                 settle(page)
-                if name == "reconnect":
-                    show_link(page)
+                BEFORE.get(name, settle)(page)
                 target = folder / f"{name}{'' if theme == 'light' else '-dark'}.png"
                 target.write_bytes(small(page.screenshot()))
                 taken.append(target)

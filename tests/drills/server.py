@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.drills.processes import free_port
 from core.store import database, migrate
-from tests.processes import free_port
 
 
 @dataclass(frozen=True, slots=True)

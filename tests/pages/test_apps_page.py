@@ -53,7 +53,7 @@ def test_an_app_is_connected_and_stands_in_the_list_alone(store: Engine, opens: 
     )
     assert at.dataframe[0].value["appId"].tolist() == [app.public_id]
     assert at.dataframe[0].value["State"].tolist() == [["no token"]]
-    assert at.text_input(key="q").value == app.public_id
+    assert at.text_input(key="app").value == app.public_id
     assert not at.text_input(key="new.name").value
     assert _audit(store) == [("local", "add_app", None)]
 
@@ -142,7 +142,7 @@ def test_who_is_no_admin_changes_nothing(
 
 
 def test_an_app_that_nothing_can_be_sent_for_is_found(world: Engine, opens: Opens) -> None:
-    at = opens("apps", show="no token", q="nobody has this name")
+    at = opens("apps", show="no token", app="nobody has this name")
     assert "No app fits" in at.info[0].value
     assert not at.dataframe
 

@@ -52,7 +52,7 @@ def test_a_page_with_rows_shows_no_token(world: Engine, opens: Opens, page: str)
     assert MARK not in str(at)
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, "people"])
 def test_a_page_asks_who_is_there_before_anything(page: str) -> None:
     source = (ROOT / "pages" / f"{page}.py").read_text().splitlines()
     statements = [line for line in source if line and not line.startswith(('"""', "from ", "import ", "#"))]

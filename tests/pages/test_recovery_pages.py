@@ -168,7 +168,7 @@ def test_a_case_says_whose_move_it_is(world: Engine, opens: Opens, state: str, s
 
 def test_the_token_list_says_the_same(world: Engine, opens: Opens) -> None:
     trouble.open_cases(world, now=clock.now(), states=("sent",))
-    rows = opens("tokens", q="owner0@").dataframe[0].value
+    rows = opens("tokens", token="owner0@").dataframe[0].value
     assert set(rows["Next step"]) == {"Link sent 2 days ago, reminder tomorrow"}
 
 
@@ -255,8 +255,8 @@ def test_a_viewer_has_no_button_that_works_on_a_case(world: Engine, opens: Opens
 
 def test_cases_are_searched(world: Engine, opens: Opens) -> None:
     trouble.open_cases(world, now=clock.now())
-    assert list(opens("reconnect", q="owner1@").dataframe[0].value["Owner"]) == ["owner1@birch.example"]
-    assert "No case fits" in opens("reconnect", q="nobody").info[0].value
+    assert list(opens("reconnect", case="owner1@").dataframe[0].value["Owner"]) == ["owner1@birch.example"]
+    assert "No case fits" in opens("reconnect", case="nobody").info[0].value
 
 
 # ---- one token in full
@@ -269,7 +269,7 @@ def _token(opens: Opens, **widgets: object) -> AppTest:
 def test_one_token_in_full(world: Engine, opens: Opens) -> None:
     fingerprint = trouble.unreached(world, "app-00000", now=clock.now())
     trouble.open_cases(world, now=clock.now(), states=("sent",))
-    at = _token(opens, q="owner0@")
+    at = _token(opens, token="owner0@")
     facts = _plain(at)
     for expected in (fingerprint, "owner0@amber.example", "USER", "ads_management, business_management", "1234567890"):
         assert expected in facts
@@ -295,13 +295,13 @@ def test_an_app_without_a_token_can_be_given_one(world: Engine, opens: Opens) ->
     with world.begin() as conn:
         conn.execute(text("""UPDATE "AppSettings" SET "metaAccessToken" = NULL WHERE "appId" = 'app-00000'"""))
         conn.execute(text("UPDATE capi_app SET fingerprint = NULL WHERE app_id = 'app-00000'"))
-    at = _token(opens, q="amber-goods-0.")
+    at = _token(opens, token="amber-goods-0.")
     assert at.subheader[0].value == "This app has no token yet"
     assert _field(at)
 
 
 def test_a_diagnosis_says_what_failed_and_what_to_do(world: Engine, opens: Opens) -> None:
-    at = _token(opens, q="owner0@")
+    at = _token(opens, token="owner0@")
     _button(at, "diagnose").click().run()
     assert not at.exception
     checks = at.dataframe[-1].value
@@ -319,7 +319,7 @@ def test_a_test_event_comes_with_a_warning_and_goes_with_its_code(
 ) -> None:
     asked: list[Any] = []
     monkeypatch.setattr("core.desk.diagnosis.diagnose", lambda *_, **more: asked.append(more) or [])
-    at = _token(opens, q="owner0@")
+    at = _token(opens, token="owner0@")
     assert "does not drop" not in _words(at)
     at.text_input(key="test_code").set_value(" TEST123 ").run()
     assert "Meta does not drop test events: it counts them" in _words(at)
@@ -329,7 +329,7 @@ def test_a_test_event_comes_with_a_warning_and_goes_with_its_code(
 
 
 def test_a_refused_diagnosis_is_one_sentence(world: Engine, opens: Opens) -> None:
-    at = _token(opens, q="owner0@", test_code="not a code!")
+    at = _token(opens, token="owner0@", test_code="not a code!")
     _button(at, "diagnose").click().run()
     assert "not carried out" in _words(at)
     assert len(_plain(at)) > 10
@@ -339,14 +339,14 @@ def test_only_one_diagnosis_runs_at_a_time(world: Engine, opens: Opens, monkeypa
     from core.doors import console_tokens
 
     monkeypatch.setattr("core.desk.diagnosis.diagnose", lambda *_, **__: pytest.fail("a second one ran"))
-    at = _token(opens, q="owner0@")
+    at = _token(opens, token="owner0@")
     with console_tokens._ONE_AT_A_TIME:
         _button(at, "diagnose").click().run()
     assert "Another diagnosis runs just now" in _words(at)
 
 
 def test_a_viewer_may_neither_diagnose_nor_give_a_token(world: Engine, opens: Opens, viewer: None) -> None:
-    at = _token(opens, q="owner0@")
+    at = _token(opens, token="owner0@")
     assert all(_button(at, key).disabled for key in ("diagnose", "refresh", "refresh_due"))
     assert next(button for button in at.button if button.label == "Verify and store").disabled
     assert _field(at).disabled
@@ -356,7 +356,7 @@ def test_support_may_diagnose_and_not_give_a_token(
     world: Engine, opens: Opens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("core.doors.console.operator", lambda: Operator("Grace", "support"))
-    at = _token(opens, q="owner0@")
+    at = _token(opens, token="owner0@")
     assert not _button(at, "diagnose").disabled
     assert _field(at).disabled
 
@@ -387,7 +387,7 @@ def played(meta: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
 
 def test_a_pasted_token_is_verified_stored_and_never_shown(world: Engine, opens: Opens, played: Sandbox) -> None:
     given = played.create_token(token=PASTED, user="100000000")
-    at = _give(_token(opens, q="owner0@"), PASTED)
+    at = _give(_token(opens, token="owner0@"), PASTED)
     assert f"Token {given.fingerprint} is stored for 3 apps" in " ".join(toast.value for toast in at.toast)
     with reading(world) as conn:
         held = conn.scalars(text("SELECT fingerprint FROM capi_app WHERE app_id <= 'app-00002'"))
@@ -420,9 +420,9 @@ def test_a_token_is_stored_for_the_app_that_was_on_screen(
         raise Refused("not today")
 
     monkeypatch.setattr(console_paste.commands, "set_token", take)
-    at = _choose(opens("tokens", q="owner0@"), 0, 0)
+    at = _choose(opens("tokens", token="owner0@"), 0, 0)
     _field(at).set_value(PASTED)
-    at.text_input(key="q").set_value("owner7@")
+    at.text_input(key="token").set_value("owner7@")
     next(button for button in at.button if button.label == "Verify and store").click().run()
     with reading(world) as conn:
         owner = conn.scalar(
@@ -440,7 +440,7 @@ def test_a_token_that_meta_refuses_is_not_stored_and_the_page_says_why(
     world: Engine, opens: Opens, played: Sandbox
 ) -> None:
     played.kill(played.create_token(token=PASTED), 460)
-    at = _give(_token(opens, q="owner0@"), PASTED)
+    at = _give(_token(opens, token="owner0@"), PASTED)
     assert "nothing was stored" in _plain(at)
     assert Secret(PASTED).fingerprint not in str(at.dataframe[0].value)
     assert PASTED not in str(at)
@@ -451,7 +451,7 @@ def test_what_is_no_token_is_refused_before_meta_is_asked(
     world: Engine, opens: Opens, monkeypatch: pytest.MonkeyPatch, typed: str
 ) -> None:
     monkeypatch.setattr(console_paste.commands, "set_token", lambda *_, **__: pytest.fail("it was taken"))
-    assert "not a token" in _plain(_give(_token(opens, q="owner0@"), typed))
+    assert "not a token" in _plain(_give(_token(opens, token="owner0@"), typed))
 
 
 def test_what_one_should_know_of_a_stored_token_is_said(
@@ -461,7 +461,7 @@ def test_what_one_should_know_of_a_stored_token_is_said(
         raise Refused(f"this token belongs to another {trouble.EVIL}")
 
     monkeypatch.setattr(console_paste.commands, "set_token", refuse)
-    at = _give(_token(opens, q="owner0@"), PASTED)
+    at = _give(_token(opens, token="owner0@"), PASTED)
     assert trouble.EVIL in _plain(at)
     assert trouble.EVIL not in _words(at)
 

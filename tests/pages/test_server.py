@@ -7,9 +7,10 @@ import socket
 from typing import Any
 
 import pytest
+from sqlalchemy import Engine
 from streamlit import config
 
-from core.doors import console, console_server
+from core.doors import console, console_reach, console_server
 from core.errors import SettingsError
 from core.settings import load
 
@@ -65,10 +66,37 @@ def test_a_taken_port_is_named() -> None:
             console.run(load({"CAPI_CONSOLE_PORT": str(port)}))
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.7", "::"])
-def test_an_open_address_is_refused_while_there_is_no_sign_in(host: str) -> None:
-    with pytest.raises(SettingsError, match="CAPI_CONSOLE_HOST"):
-        console.run(load({"CAPI_CONSOLE_HOST": host}))
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"CAPI_CONSOLE_HOST": "0.0.0.0"}, "CAPI_CONSOLE_URL is not set"),
+        ({"CAPI_CONSOLE_HOST": "::"}, "CAPI_CONSOLE_URL is not set"),
+        ({"CAPI_CONSOLE_HOST": "192.0.2.7"}, "CAPI_CONSOLE_HOST lets others .* `capi-console operator add"),
+        ({"CAPI_CONSOLE_URL": "https://console.example.com"}, "CAPI_CONSOLE_URL lets others .* operator add"),
+        ({"CAPI_CONSOLE_HOST": "0.0.0.0", "CAPI_CONSOLE_URL": "https://c.example"}, "capi-console operator add"),
+    ],
+)
+def test_a_console_that_others_reach_does_not_start_while_nobody_can_sign_in(
+    store: Engine, given: dict[str, str], words: str
+) -> None:
+    address = store.url.render_as_string(hide_password=False)
+    with pytest.raises(SettingsError, match=words):
+        console.run(load({"DATABASE_URL": address, **given}))
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        ({}, set()),
+        ({"CAPI_CONSOLE_HOST": "192.0.2.7"}, {"192.0.2.7"}),
+        ({"CAPI_CONSOLE_HOST": "2001:db8::1"}, {"[2001:db8::1]"}),
+        ({"CAPI_CONSOLE_HOST": "0.0.0.0", "CAPI_CONSOLE_URL": "https://C.example:8443"}, {"c.example"}),
+    ],
+)
+def test_the_console_answers_to_its_own_names(given: dict[str, str], names: set[str]) -> None:
+    found = load(given)
+    assert console_reach.names(found) == console_reach.LOCAL_NAMES | names
+    assert console_reach.is_shared(found) is bool(names)
 
 
 def test_the_socket_is_tcp_by_name() -> None:

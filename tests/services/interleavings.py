@@ -15,7 +15,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from sqlalchemy import Engine, event, select, text, update
+from sqlalchemy import Engine, select, text, update
 
 from core.meta.answers import TokenFacts
 from core.meta.events import encode
@@ -57,12 +57,6 @@ def set_up(engine: Engine) -> list[str]:
             apps.add(conn, name="Shop", email=f"{who}@example.com", shop_domain=None, pixel_id=pixel).id
             for who, pixel in SHOPS
         ]
-
-
-def hasten(engine: Engine) -> None:
-    """No example outlives a power cut, so none waits for the disk."""
-    if is_embedded(engine):
-        event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
 
 
 def machine(engine: Engine, app_ids: list[str]) -> type[RuleBasedStateMachine]:

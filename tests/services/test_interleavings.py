@@ -8,8 +8,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from core.drills.timelapse import hasten
 from core.store import database
-from tests.services.interleavings import hasten, machine, set_up
+from tests.services.interleavings import machine, set_up
 
 
 @pytest.mark.parametrize(("database_url", "examples"), [("sqlite", 30), ("postgresql", 6)], indirect=["database_url"])

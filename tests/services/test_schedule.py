@@ -11,13 +11,13 @@ import pytest
 from sqlalchemy import Engine, update
 
 from core.doors.timetable import TASKS
+from core.drills.timelapse import hasten
 from core.services import schedule
 from core.services.policy import Policy, spread
 from core.services.refresh import TokenRefreshService
 from core.store import tokens, workers
 from core.store.database import reading, writing
 from core.store.schema import capi_token
-from tests.services.interleavings import hasten
 from tests.world import DAY, World
 
 NOW = datetime(2026, 3, 29, 0, 30, tzinfo=UTC)  # half an hour before Europe puts its clocks forward

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import Engine
 
-from tests.services.interleavings import hasten
-from tests.wave import simulate
+from core.drills.timelapse import hasten
+from core.drills.wave import simulate
 
 
 def test_a_wave_stays_under_the_cap_and_leaves_no_token_untouched(sqlite_engine: Engine) -> None:

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
+from core.drills.timelapse import Clock
 from tests.world import World
 
-
-class Clock:
-    """A clock that a test moves."""
-
-    def __init__(self, moment: datetime) -> None:
-        self.moment = moment
-
-    def __call__(self) -> datetime:
-        return self.moment
-
-    def on(self, step: timedelta) -> None:
-        self.moment += step
+__all__ = ["Clock", "tick"]
 
 
 def tick(world: World, step: timedelta) -> None:

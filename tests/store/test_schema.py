@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from core.errors import SchemaError, SettingsError, StoreError
 from core.services import upkeep
 from core.services.policy import Policy
-from core.store import database, migrate, platform, rollups
+from core.store import database, ledger, migrate, platform, rollups
 from core.store.schema import capi_case, ours
 
 
@@ -158,4 +158,33 @@ def test_what_was_sent_before_hours_were_counted_is_counted(
         counted = rollups.hours(conn, since=datetime(2026, 11, 1, tzinfo=UTC))
     assert late == [2, 0]
     assert counted[datetime(2026, 11, 1, 10, tzinfo=UTC)] == rollups.Counts(6, 2, 0, 2)
+    engine.dispose()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("events", [0, 1])
+def test_the_account_of_a_database_with_events_begins_two_days_later(
+    kind: str, events: int, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """0008: what stands there already was not counted when it came in; an empty database is checked at once."""
+    url = f"sqlite:///{tmp_path / 'old.db'}" if kind == "sqlite" else request.getfixturevalue("empty_postgres_url")
+    engine = database.open_engine(url)
+    at = "'2026-11-01 10:00:00+00'" if kind == "postgresql" else "'2026-11-01 10:00:00.000000'"
+    with database.writing(engine) as conn:
+        platform.ensure(conn)
+        command.upgrade(migrate.config(conn), "0007")
+        for id_ in range(events):
+            conn.execute(
+                text(
+                    "INSERT INTO capi_event (id, app_id, pixel_id, event_name, event_id, source, event_time,"
+                    " received_at, deadline_at, state) VALUES"
+                    f" ({id_}, 'a', '77', 'Lead', 'e', 'track', {at}, {at}, {at}, 'delivered')"
+                )
+            )
+    migrate.migrate(engine)
+    with database.reading(engine) as conn:
+        begins = ledger.begins(conn)
+    assert (begins.year == 1) == (not events)
+    if events:
+        assert timedelta(days=1) < begins - datetime.now(UTC) <= timedelta(days=2)
     engine.dispose()

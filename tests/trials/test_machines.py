@@ -9,13 +9,14 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
+from core.drills import noisy, outage
+from core.drills.meta import Meta, standing_in
+from core.drills.processes import environment, eventually, free_port, is_ready, running
+from core.drills.storefront import Call, Storefront
+from core.drills.timelapse import hasten
 from core.store.database import open_engine, writing
-from tests import many_machines, network_split, noisy, outage
-from tests.drills.meta import Meta, standing_in
+from tests import many_machines, network_split
 from tests.drills.relay import Relay, relay
-from tests.drills.storefront import Call, Storefront
-from tests.processes import environment, eventually, free_port, running
-from tests.services.interleavings import hasten
 from tests.world import World
 
 
@@ -83,7 +84,7 @@ def test_an_endpoint_told_to_stop_answers_what_it_has_begun(sqlite_world: World,
     env = environment(world.engine.url.render_as_string(), world.meta.url, CAPI_ENDPOINT_PORT=port)
     front = Storefront([f"http://127.0.0.1:{port}"])
     with running("endpoint", env=env, log=tmp_path / "endpoint.log") as endpoint, ThreadPoolExecutor(2) as pool:
-        eventually(lambda: many_machines.is_ready(front.urls[0]), saying=endpoint.log.read_text)
+        eventually(lambda: is_ready(front.urls[0]), saying=endpoint.log.read_text)
         front.call(Call(app, ("first",)))
         with writing(world.engine):
             begun = pool.submit(front.call, Call(app, ("second",)))

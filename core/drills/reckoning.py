@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Engine, func, select
 
 from core.store.database import reading
-from core.store.schema import capi_event, capi_outbox
+from core.store.schema import capi_alert, capi_event, capi_notice, capi_outbox
 
 STATES = ("delivered", "due", "parked", "dead", "skipped")
 
@@ -92,6 +93,16 @@ def _trouble(
     if set(states) - set(STATES) or sum(states.values()) != len(ours.get(pixel, ())):
         return f"states that no account knows: {dict(states)}"
     return ""
+
+
+def first_alert(engine: Engine, *, since: datetime, kind: str | None = None) -> float | None:
+    """Seconds from `since` until channels had something to tell (of this kind); None when they have nothing yet."""
+    a, n = capi_alert.c, capi_notice.c
+    asked = select(func.min(n.at)).join_from(capi_notice, capi_alert, n.alert_id == a.id)
+    asked = asked.where(n.at >= since, n.what == "opened")
+    with reading(engine) as conn:
+        at = conn.scalar(asked if kind is None else asked.where(a.kind == kind))
+    return None if at is None else (at - since).total_seconds()
 
 
 def table(rows: dict[str, str], *, holds: bool) -> str:

@@ -1,7 +1,7 @@
 """The stand-in for Meta in a process of its own, which also tells who called: each worker is given a Graph version of
 its own (v24.1, v24.2, …), and the stand-in takes any.
 
-    python -m tests.drills.meta --port 8091
+    python -m core.drills.meta --port 8091
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ import requests
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from core.drills.processes import HOME, eventually, free_port
+from core.drills.shops import APP_ID, APP_SECRET
 from core.sandbox.app import create_app
 from core.sandbox.client import Sandbox
 from core.sandbox.state import State
 from core.secret import Secret
-from tests.processes import ROOT, eventually, free_port
-from tests.world import APP_ID, APP_SECRET
 
 CALLERS = "/_sandbox/callers"
 
@@ -88,12 +88,12 @@ class Meta:
 
 
 @contextmanager
-def standing_in(folder: Path) -> Iterator[Meta]:
-    """Started, answering, and ended with the block."""
+def standing_in(folder: Path, *, host: str = "127.0.0.1") -> Iterator[Meta]:
+    """Started, answering, and ended with the block; `host` is the address that it listens on."""
     port = free_port()
     with (folder / "meta.log").open("ab") as log:
-        command = [sys.executable, "-m", "tests.drills.meta", "--port", str(port)]
-        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+        command = [sys.executable, "-m", "core.drills.meta", "--host", host, "--port", str(port)]
+        process = subprocess.Popen(command, cwd=HOME, stdout=log, stderr=log)
     client = Sandbox(f"http://127.0.0.1:{port}", timeout=120)
     try:
         eventually(lambda: _answers(client))
@@ -113,11 +113,12 @@ def _answers(client: Sandbox) -> bool:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--host", default="127.0.0.1")
     options.add_argument("--port", type=int, required=True)
     given = options.parse_args()
     state = State(app_id=APP_ID, app_secret=Secret(APP_SECRET), kept_events=2_000_000)
     quiet: dict[str, Any] = {"log_level": "warning", "access_log": False, "date_header": False, "lifespan": "off"}
-    uvicorn.run(Callers(create_app(state)), host="0.0.0.0", port=given.port, **quiet)
+    uvicorn.run(Callers(create_app(state)), host=given.host, port=given.port, **quiet)
 
 
 if __name__ == "__main__":

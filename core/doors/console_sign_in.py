@@ -1,0 +1,205 @@
+"""The console's door: `/login` and `/logout`, and nobody reaches Streamlit who is not signed in.
+
+It stands before every path and every WebSocket, so that no script runs for a stranger. The cookie says nothing but a
+random number; who that is, the database says, for each request.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import parse_qs, urlsplit
+
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from core.doors import console_login_page as pages
+from core.doors import console_reach
+from core.doors.console_gate import Gate, Pass
+from core.doors.console_line import Line
+from core.doors.console_login_page import LOGIN, LOGOUT, local_path, login_at
+from core.doors.endpoint_http import body_of
+from core.errors import BadInput, CoreError
+from core.hosts import is_loopback
+from core.inbound.policy import client_address
+from core.services.sign_in import LockedOut, WrongPassword
+
+log = logging.getLogger("console")
+
+COOKIE: Final = "capi_session"
+HEALTH: Final = "/_stcore/health"
+CHECK_EVERY: Final = 5.0
+# What a page asks for by itself: a stranger is refused there, and sent to the form elsewhere.
+_PARTS: Final = ("/_stcore/", "/static/", "/media/", "/component/", "/vendor/")
+_LARGEST: Final = 8 * 1024
+_NO_STORE: Final = {"Cache-Control": "no-store"}
+_WRONG: Final = "Name or password is wrong."
+
+
+class SignIn:
+    """ASGI middleware. `check_every`: seconds after which an open WebSocket's session is asked for again."""
+
+    def __init__(self, app: ASGIApp, gate: Gate | None = None, *, check_every: float = CHECK_EVERY) -> None:
+        self.app, self.gate, self.check_every = app, gate or Gate(), check_every
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket") or _is_health(scope):
+            await self.app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._socket(scope, receive, send)
+        else:
+            answer = await self._answer(scope, receive)
+            await (answer or self.app)(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Response | None:
+        """What is said instead of Streamlit's answer; None: go in."""
+        request, path = Request(scope, receive), scope["path"]
+        if path == LOGOUT:
+            return await self._logout(request)
+        if path == LOGIN and scope["method"] == "POST":
+            return await self._login(request)
+        is_page = scope["method"] in ("GET", "HEAD") and not path.startswith(_PARTS)
+        said = await self._ask(request, by_hand=is_page)
+        if path == LOGIN:
+            to = local_path(request.query_params.get("next"))
+            return _see_other(to) if said is Pass.IN else _page(_FOR[said] or pages.form(to=to), _STATUS[said])
+        if said is Pass.SIGN_IN and is_page:
+            return _see_other(login_at(path + (f"?{request.url.query}" if request.url.query else "")))
+        if said is Pass.IN:
+            return None
+        return _page(_FOR[said], _STATUS[said]) if is_page else PlainTextResponse("Sign in first", 403)
+
+    async def _login(self, request: Request) -> Response:
+        if not self._is_own(request):
+            return _page(pages.from_elsewhere(), 403)
+        try:
+            given = _fields(await body_of(request, _LARGEST))
+        except BadInput:
+            return PlainTextResponse("This form cannot be read", 400)
+        to, name, password = local_path(given.get("next")), given.get("name", "")[:64], given.get("password", "")
+        address = _address(request, self.gate)
+        if await self._ask(request, by_hand=False) is Pass.CLOSED:
+            return _page(pages.nobody_yet(), 403)
+        try:
+            cookie = await run_in_threadpool(lambda: self.gate.sign_in(name, password, address=address))
+        except WrongPassword:
+            return _page(pages.form(to=to, name=name, wrong=_WRONG), 401)
+        except LockedOut as error:
+            return _locked(error, self.gate, to=to, name=name)
+        except (CoreError, SQLAlchemyError) as error:
+            log.warning("nobody can sign in: the database cannot be asked", extra={"error": type(error).__name__})
+            return _page(pages.away(), 503)
+        answer = _see_other(to)
+        answer.set_cookie(COOKIE, cookie, httponly=True, samesite="lax", secure=self._is_secure(request))
+        return answer
+
+    async def _logout(self, request: Request) -> Response:
+        """Only a form of ours signs somebody out: opening a link changes nothing."""
+        if request.method != "POST":
+            return _see_other("/")
+        if not self._is_own(request):
+            return _page(pages.from_elsewhere(), 403)
+        cookie = request.cookies.get(COOKIE)
+        if cookie:
+            try:
+                await run_in_threadpool(lambda: self.gate.sign_out(cookie))
+            except (CoreError, SQLAlchemyError):
+                return _page(pages.away(), 503)
+        answer = _see_other(LOGIN)
+        answer.delete_cookie(COOKIE, httponly=True, samesite="lax", secure=self._is_secure(request))
+        return answer
+
+    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = HTTPConnection(scope)
+        if not self._is_own(request) or await self._ask(request, by_hand=False) is not Pass.IN:
+            await send({"type": "websocket.close", "code": 1008})  # before it is accepted: HTTP 403
+            return
+
+        async def ask(by_hand: bool) -> Pass:
+            return await self._ask(request, by_hand=by_hand)
+
+        line = Line(ask, receive, send, check_every=self.check_every)
+        await line.carry(lambda: self.app(scope, line.hear, line.say))
+
+    async def _ask(self, request: HTTPConnection, *, by_hand: bool) -> Pass:
+        cookie, local = request.cookies.get(COOKIE), _is_local(request)
+        return await run_in_threadpool(lambda: self.gate.ask(cookie, local=local, by_hand=by_hand))
+
+    def _is_own(self, request: HTTPConnection) -> bool:
+        """Whether a page of ours sent this. Browsers say where a form or a WebSocket comes from; the cookie's
+        SameSite keeps other sites out as well."""
+        site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+        if site is not None and site != "same-origin":
+            return False
+        if origin is None:
+            return site is not None or request.scope["type"] == "websocket"  # a program, which has no cookie to steal
+        settings = self.gate.settings()
+        public = settings.console_public_url if settings else None
+        return origin == public or urlsplit(origin).netloc == request.headers.get("host", "-")
+
+    def _is_secure(self, request: Request) -> bool:
+        settings = self.gate.settings()
+        public = (settings.console_public_url if settings else None) or ""
+        at_home = request.url.hostname in ("127.0.0.1", "localhost", "::1")
+        return request.url.scheme == "https" or (public.startswith("https:") and not at_home)
+
+
+_FOR: Final[Mapping[Pass, str]] = {
+    Pass.IN: "",
+    Pass.SIGN_IN: "",
+    Pass.CLOSED: pages.nobody_yet(),
+    Pass.AWAY: pages.away(),
+}
+_STATUS: Final[Mapping[Pass, int]] = {Pass.IN: 200, Pass.SIGN_IN: 200, Pass.CLOSED: 403, Pass.AWAY: 503}
+
+
+def _is_health(scope: Scope) -> bool:
+    return scope["type"] == "http" and scope["path"] == HEALTH and scope["method"] in ("GET", "HEAD")
+
+
+def _is_local(request: HTTPConnection) -> bool:
+    """A caller on this machine; one who comes through a proxy may be anywhere."""
+    peer = request.client.host if request.client else ""
+    proxied = any(name in request.headers for name in ("forwarded", "x-forwarded-for", "x-real-ip"))
+    return bool(peer) and is_loopback(peer) and not proxied and _host_name(request) in console_reach.LOCAL_NAMES
+
+
+def _host_name(request: HTTPConnection) -> str:
+    host = request.headers.get("host", "").lower()
+    return host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
+
+
+def _address(request: Request, gate: Gate) -> str:
+    peer = request.client.host if request.client else None
+    return client_address(peer, request.headers.getlist("x-forwarded-for"), gate.trusted()) or ""
+
+
+def _fields(body: bytes) -> dict[str, str]:
+    """A form's fields, the first of each name; BadInput when it is none."""
+    try:
+        found = parse_qs(body.decode(), keep_blank_values=True, max_num_fields=10, errors="strict")
+    except ValueError:
+        raise BadInput() from None
+    return {name: values[0] for name, values in found.items()}
+
+
+def _locked(error: LockedOut, gate: Gate, *, to: str, name: str) -> Response:
+    seconds = max(1, math.ceil((error.until - gate.now()).total_seconds()))
+    minutes = math.ceil(seconds / 60)
+    words = f"Too many tries. The next one is taken in {minutes} {'minute' if minutes == 1 else 'minutes'}."
+    answer = _page(pages.form(to=to, name=name, wrong=words), 429)
+    answer.headers["Retry-After"] = str(seconds)
+    return answer
+
+
+def _see_other(to: str) -> Response:
+    return RedirectResponse(to, 303, headers=_NO_STORE)
+
+
+def _page(html: str, status: int) -> Response:
+    return HTMLResponse(html, status, headers=_NO_STORE)

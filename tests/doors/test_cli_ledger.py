@@ -1,0 +1,109 @@
+"""The account at the shell, on the console's pages, and in the words of alerts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import Connection, Engine, delete, select
+from typer.testing import CliRunner, Result
+
+from core import clock
+from core.desk.alert_message import compose
+from core.doors.cli import app as cli
+from core.meta.events import encode
+from core.services import accounts, alerts
+from core.services.policy import Policy
+from core.store import acceptance, ledger
+from core.store.acceptance import NewEvent
+from core.store.channels import Story
+from core.store.database import reading, writing
+from core.store.schema import capi_alert, capi_event, capi_outbox
+from tests.processes import environment
+from tests.services.alerting import DAY, many_apps
+
+Run = Callable[..., Result]
+YESTERDAY = ledger.day_of(clock.now()) - DAY + timedelta(hours=9)
+
+
+@pytest.fixture
+def run(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Run:
+    def run(*args: str) -> Result:
+        for name, value in environment(sqlite_url, "http://127.0.0.1:1").items():
+            monkeypatch.setenv(name, value)
+        return CliRunner().invoke(cli, ["ledger", *args])
+
+    return run
+
+
+def purchases(engine: Engine, count: int, *, app: int = 0) -> None:
+    """Orders of yesterday that wait for a token."""
+    one = NewEvent(f"a{app}", str(app), "Purchase", "", "orders/create", YESTERDAY, YESTERDAY + 7 * DAY, encode({}))
+    new = [replace(one, event_id=f"p{n}", order_id=f"#{n}") for n in range(count)]
+    with writing(engine) as conn:
+        acceptance.accept(conn, new, now=YESTERDAY)
+
+
+def counted(engine: Engine) -> None:
+    accounts.keep(engine, Policy(), now=clock.now())
+
+
+def test_the_shell_shows_days_of_all_and_of_one_app(sqlite_engine: Engine, run: Run) -> None:
+    many_apps(sqlite_engine, 2, now=YESTERDAY)
+    assert run().stdout == "nothing was counted yet: a worker does it every five minutes\n"
+    purchases(sqlite_engine, 3)
+    purchases(sqlite_engine, 2, app=1)
+    counted(sqlite_engine)
+    every = run("--json", "--days", "2")
+    assert every.exit_code == 0
+    (row,) = json.loads(every.stdout)
+    assert (row["app"], row["received"], row["waiting"], row["orders"], row["off"]) == ("all", 5, 5, 5, 0)
+    (row,) = json.loads(run("--json", "--app", "public1").stdout)
+    assert (row["day"], row["app"], row["received"]) == (f"{YESTERDAY:%Y-%m-%d}", "Shop 1", 2)
+    assert json.loads(run("--json", "--days", "1").stdout) == []
+
+
+def test_it_ends_with_one_and_names_app_and_day_when_something_is_gone(sqlite_engine: Engine, run: Run) -> None:
+    many_apps(sqlite_engine, 2, now=YESTERDAY)
+    purchases(sqlite_engine, 3)
+    purchases(sqlite_engine, 2, app=1)
+    with writing(sqlite_engine) as conn:
+        gone = conn.scalar(select(capi_event.c.id).where(capi_event.c.app_id == "a1").limit(1))
+        conn.execute(delete(capi_outbox).where(capi_outbox.c.id == gone))
+        conn.execute(delete(capi_event).where(capi_event.c.id == gone))
+    counted(sqlite_engine)
+    done = run()
+    assert done.exit_code == 1
+    assert [line.split()[1] for line in done.stdout.splitlines()[1:]] == ["all", "Shop"]
+    assert done.stdout.count(f"{YESTERDAY:%Y-%m-%d}") == 2
+
+
+def test_alerts_say_the_day_the_figures_and_why(engine: Engine) -> None:
+    many_apps(engine, 1, now=YESTERDAY)
+    purchases(engine, 12)
+    with writing(engine) as conn:
+        gone = conn.scalar(select(capi_event.c.id).order_by(capi_event.c.id).limit(1))
+        conn.execute(delete(capi_outbox).where(capi_outbox.c.id == gone))
+        conn.execute(delete(capi_event).where(capi_event.c.id == gone))
+    counted(engine)
+    now = ledger.day_of(clock.now()) + timedelta(hours=7)
+    alerts.scan(engine, Policy(), now=now, kinds=alerts.SLOW)
+    with reading(engine) as conn:
+        message = compose(conn, _stories(conn), now)
+    assert message is not None
+    day = f"{YESTERDAY:%Y-%m-%d}"
+    subject = message.subject.removeprefix("capi-console: ")
+    assert subject.split("; ") == ["the ledger is out of balance for 1 shop", "orders of 1 shop are missing at Meta"]
+    assert f"{day}: 1 event came in and stands in no account" in message.body
+    assert f"{day}: Meta has 0 of 11 orders" in message.body
+    assert "likely cause: 11 wait: on their way" in message.body
+
+
+def _stories(conn: Connection) -> list[Story]:
+    rows = conn.execute(select(capi_alert).order_by(capi_alert.c.id)).all()
+    return [
+        Story(row.id, row.kind, row.subject, row.stage, row.title, row.opened_at, row.closed_at, "new") for row in rows
+    ]

@@ -1,0 +1,71 @@
+"""Bulk work asks once more who ordered it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import select
+
+from core.desk import commands, people
+from core.desk.operators import Operator
+from core.services import bulk, rights
+from core.services.sign_in import LOCAL
+from core.store import jobs
+from core.store.database import reading, writing
+from core.store.schema import capi_audit
+from tests.world import DAY, World
+
+pytestmark = pytest.mark.usefixtures("quick_passwords")
+
+
+@pytest.fixture
+def ordered(world: World) -> int:
+    """A job of three refreshes that Bob, who is support, has ordered."""
+    for name, role in (("ada", "admin"), ("bob", "support")):
+        people.add_operator(world.engine, name, role=role, password="correct horse", by=LOCAL, now=world.clock())
+    tokens = [world.meta.create_token(expires_in=5 * 24 * 3600) for _ in range(3)]
+    for token in tokens:
+        world.an_app(token, expires_in=5 * DAY)
+    chosen = [token.fingerprint for token in tokens]
+    return commands.order_refresh(world.engine, chosen, by=Operator("bob", "support"), now=world.clock())
+
+
+def _demoted(world: World) -> None:
+    people.set_operator_role(world.engine, "bob", role="viewer", by=LOCAL, now=world.clock())
+
+
+def _disabled(world: World) -> None:
+    people.disable_operator(world.engine, "bob", by=LOCAL, now=world.clock())
+
+
+@pytest.mark.parametrize(("change", "why"), [(_demoted, "bob is viewer by now"), (_disabled, "bob was disabled since")])
+def test_a_job_whose_orderer_lost_the_right_is_cancelled_and_costs_no_call(
+    world: World, ordered: int, change: Callable[[World], None], why: str
+) -> None:
+    change(world)
+    bulk.run(world.service(), ordered, threads=2)
+    a = capi_audit.c
+    with reading(world.engine) as conn:
+        job = jobs.progress(conn, ordered)
+        last = conn.execute(select(a.action, a.subject, a.count, a.reason).order_by(a.id.desc())).first()
+    assert job is not None
+    assert (job.state, job.done, job.lease_by) == ("cancelled", 0, None)
+    assert last == ("cancel_job", f"job {ordered}", 3, why)
+    assert world.meta.count("exchange") == 0
+
+
+def test_who_still_may_is_served(world: World, ordered: int) -> None:
+    bulk.run(world.service(), ordered, threads=2)
+    with reading(world.engine) as conn:
+        job = jobs.progress(conn, ordered)
+    assert job is not None
+    assert (job.state, job.done, job.failed) == ("done", 3, 0)
+
+
+def test_what_no_operator_has_ordered_needs_none(world: World, ordered: int) -> None:
+    with writing(world.engine) as conn:
+        assert rights.why_not(conn, "root (shell)", "refresh_tokens") is None
+        assert rights.why_not(conn, "shopify", "redact_shop") is None
+        assert rights.why_not(conn, "bob", "redact_shop") is None
+        assert rights.why_not(conn, "bob", "rotate_keys") == "bob is support by now"
