@@ -85,6 +85,10 @@ def _roll_up(service: TokenRefreshService, now: datetime) -> None:
     upkeep.roll_up(service.engine, service.policy, now=now)
 
 
+def _arrivals(service: TokenRefreshService, _: datetime) -> None:
+    accounts.fold(service.engine)
+
+
 def _account(service: TokenRefreshService, now: datetime) -> None:
     accounts.keep(service.engine, service.policy, now=now)
 
@@ -133,6 +137,7 @@ TASKS = (
     Task("reconnect links", timedelta(minutes=1), _expire_links),
     Task("snapshot", timedelta(seconds=15), _snapshot),
     Task("hourly counts", timedelta(seconds=20), _roll_up),
+    Task("arrivals", timedelta(seconds=30), _arrivals),
     Task("account", timedelta(minutes=5), _account),
     Task("retention", timedelta(seconds=30), _forget),
     Task("statistics", timedelta(hours=6), _optimise),

@@ -14,7 +14,7 @@ from core.store import ledger
 from core.store.database import chunks, reading, writing
 
 # One run's share, in seconds; what is left is the next run's.
-BUDGET = 20.0
+BUDGET = 5.0
 _APPS = 500
 
 
@@ -23,21 +23,27 @@ def keep(engine: Engine, policy: Policy, *, now: datetime, clock: Callable[[], f
 
     Nothing is counted while much is not folded yet: a worker that was away for long takes several runs.
     """
+    if not fold(engine, clock=clock):
+        return 0
+    with reading(engine) as conn:
+        due = ledger.days_due(conn, now=now, back=days_back(policy))
+    for day in due:
+        count(engine, day, now=now)
+    return len(due)
+
+
+def fold(engine: Engine, *, clock: Callable[[], float] = time.monotonic) -> bool:
+    """Put what came in into the account and the rhythms, for BUDGET seconds at most; whether that was all."""
     ends = clock() + BUDGET
     while True:
         started = time.monotonic()
         with writing(engine) as conn:
             found = ledger.fold(conn)
         if found < ledger.STEP:
-            break
+            return True
         if clock() > ends:
-            return 0
+            return False
         time.sleep(YIELD * (time.monotonic() - started))
-    with reading(engine) as conn:
-        due = ledger.days_due(conn, now=now, back=days_back(policy))
-    for day in due:
-        count(engine, day, now=now)
-    return len(due)
 
 
 def days_back(policy: Policy) -> int:

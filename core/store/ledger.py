@@ -23,7 +23,8 @@ from core.store.schema import capi_event, capi_schedule
 from core.store.schema_ledger import capi_ledger, capi_taken
 
 DAY = timedelta(days=1)
-STEP = 1_000
+# Arrivals folded in one transaction: of a few hundred apps each, it must not hold up those who write.
+STEP = 200
 # How many days the account is counted again for: as long as Meta takes most events.
 LOOKED_BACK = 8
 BEGINS: Final = "ledger begins"
@@ -110,21 +111,31 @@ def oldest_taken(conn: Connection) -> datetime | None:
 
 
 def _sums(rows: Iterable[Any]) -> dict[tuple[str, datetime], tuple[int, int]]:
-    sums: dict[tuple[str, datetime], tuple[int, int]] = defaultdict(lambda: (0, 0))
+    """(App.id, day) → events that came in, and how many of them were repeated."""
+    days: dict[datetime, dict[str, list[int]]] = defaultdict(dict)
     for row in rows:
+        of_day = days[day_of(row.at)]
         for app_id, (received, duplicate, *_) in orjson.loads(row.counts).items():
-            before = sums[app_id, day_of(row.at)]
-            sums[app_id, day_of(row.at)] = before[0] + received, before[1] + duplicate
-    return sums
+            sums = of_day.setdefault(app_id, [0, 0])
+            sums[0] += received
+            sums[1] += duplicate
+    return {(app_id, day): (sums[0], sums[1]) for day, of_day in days.items() for app_id, sums in of_day.items()}
 
 
 def _heard(rows: Iterable[Any]) -> dict[tuple[str, str], list[datetime]]:
+    """(App.id, kind) → when something came in, the last moment of each span: one tells as much as all."""
+    spans: dict[int, dict[tuple[str, str], datetime]] = defaultdict(dict)
+    for row in sorted(rows, key=lambda row: row.at):
+        of_span, at = spans[rhythms.span_of(row.at)], row.at
+        for app_id, (_, _, track, webhook) in orjson.loads(row.counts).items():
+            if track:
+                of_span[app_id, "track"] = at
+            if webhook:
+                of_span[app_id, "webhook"] = at
     heard: dict[tuple[str, str], list[datetime]] = defaultdict(list)
-    for row in rows:
-        for app_id, (_, _, *by_kind) in orjson.loads(row.counts).items():
-            for kind, count in zip(rhythms.KINDS, by_kind, strict=True):
-                if count:
-                    heard[app_id, kind].append(row.at)
+    for of_span in spans.values():
+        for key, at in of_span.items():
+            heard[key].append(at)
     return heard
 
 

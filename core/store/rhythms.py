@@ -64,7 +64,7 @@ class Rhythm:
         """Something came in; moments in their order, what is older than the last one tells nothing new."""
         if at - self.last_at > FORGOTTEN:
             self.since, self.hour, self.count, self.expected = _hour_of(at), _hour_of(at), 0, [0.0] * HOURS
-        if _span_of(at) > _span_of(self.last_at) or self.count == 0:
+        if span_of(at) > span_of(self.last_at) or self.count == 0:
             while self.hour < _hour_of(at):
                 self._learn()
             self.count += 1
@@ -81,7 +81,7 @@ def _hour_of(moment: datetime) -> datetime:
     return moment.replace(minute=0, second=0, microsecond=0)
 
 
-def _span_of(moment: datetime) -> int:
+def span_of(moment: datetime) -> int:
     return (moment - _MONDAY) // SPAN
 
 

@@ -32,7 +32,7 @@ class Plan:
 
     tokens: int = 10_000
     parallel: int = 32
-    databases: tuple[str, ...] = ("PostgreSQL", "SQLite")
+    databases: tuple[str, ...] = ("PostgreSQL",)
 
     @property
     def ideal(self) -> float:

@@ -1,5 +1,6 @@
 """Promises and what shows them: `python -m tests.promises run [NAME …]` runs drills in full and keeps what they say;
-`table` writes README's table."""
+`keep FILE` takes what `capi-console drill … --json FILE` wrote, `keep NAME=FILE` what another of them printed; `table`
+writes README's table."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,38 +22,58 @@ RESULTS = Path(__file__).parent / "results.json"
 _MARK = "<!-- promises: `python -m tests.promises table` writes this -->"
 _END = "<!-- end of promises -->"
 
-_VERDICT = ("accepted", "lost", "duplicated", "exchanges", "ledger", "verdict")
-# name → (arguments of python, lines of its output that carry the figures, by how they begin)
-RUNS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "crash": (("-m", "core.doors.cli", "drill", "crash"), _VERDICT),
-    "poison": (("-m", "core.doors.cli", "drill", "poison"), _VERDICT),
-    "bulk": (("-m", "core.doors.cli", "drill", "bulk"), _VERDICT),
-    "storm": (("-m", "core.doors.cli", "drill", "storm"), _VERDICT),
+DRILLS = ("crash", "storm", "poison", "noisy", "outage", "wave", "bulk")
+# Other drills: name → (arguments of python, lines of the output that carry the figures, by how they begin)
+OTHERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "interleavings": (("-m", "tests.interleavings", "--examples", "10000"), ("sqlite",)),
     "many machines": (("-m", "tests.many_machines"), ("accepted by us", "lost", "duplicates at Meta", "verdict")),
     "network split": (("-m", "tests.network_split"), ("lost", "taken over", "sent twice", "verdict")),
-    "noisy": (("-m", "tests.noisy"), ("database", "99 of 100 arrive later", "verdict")),
-    "outage": (
-        ("-m", "tests.outage"),
-        ("lost", "calls a minute while", "sent within", "calls in one minute", "verdict"),
-    ),
-    "wave": (("-m", "tests.wave"), ("tokens with one end", "refreshes in one minute", "tokens below", "exchanges")),
 }
+RUNS = (*DRILLS, *OTHERS)
 
 
 def run(name: str) -> None:
     """One drill in full; what it says is kept, whether it held or not."""
-    command, wanted = RUNS[name]
-    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, cwd=report.ROOT, check=False)
-    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
-    told = [line for line in lines if line.startswith(wanted)]
+    if name in DRILLS:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "facts.json"
+            drill = [sys.executable, "-m", "core.doors.cli", "drill", name, "--json", str(file)]
+            subprocess.run(drill, cwd=report.ROOT, check=False)
+            keep_drill(file)
+        return
+    command = [sys.executable, *OTHERS[name][0]]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=report.ROOT, check=False)
+    keep_words(name, done.stdout, datetime.now(UTC))
+
+
+def keep_words(name: str, said: str, at: datetime) -> None:
+    """What one of OTHERS has printed on this machine."""
+    lines = [" ".join(line.split()) for line in said.splitlines()]
+    told = [line for line in lines if line.startswith(OTHERS[name][1])]
+    held = [line for line in told if line.endswith("holds") or " 0 violations" in line]
+    told = [line for line in told if not line.startswith("verdict")] or told
     if not told:
-        raise SystemExit(f"{name} said nothing that could be kept:\n{done.stdout}{done.stderr}")
-    where = f"{os.cpu_count()} cores, Python {platform.python_version()}"
-    kept = {"date": datetime.now(UTC).date().isoformat(), "machine": where, "held": done.returncode == 0, "told": told}
+        raise SystemExit(f"{name} said nothing that could be kept:\n{said}")
+    where = f"{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
+    _keep(name, {"date": at.date().isoformat(), "machine": where, "held": bool(held), "told": told})
+
+
+def keep_drill(file: Path) -> None:
+    """What `capi-console drill … --json` has written; a short form shows nothing that is promised."""
+    facts = json.loads(file.read_text(encoding="utf-8"))
+    if facts["short"]:
+        raise SystemExit(f"{file} is of a short drill: run it in full")
+    told = [f"{name}: {said}" for name, said in facts["rows"].items() if said != "none"]
+    if "accepted" in facts:
+        told.insert(0, f"{facts['accepted']:,} accepted, {facts['lost']} lost, {facts['duplicates']:,} duplicates")
+    kept = {"date": facts["at"][:10], "machine": facts["machine"], "held": facts["holds"], "told": told}
+    _keep(facts["drill"], kept)
+
+
+def _keep(name: str, kept: dict[str, Any]) -> None:
     text = json.dumps(stored() | {name: kept}, indent=1, ensure_ascii=False, sort_keys=True)
     RESULTS.write_text(text + "\n", encoding="utf-8")
-    print(f"{name}: {'; '.join(told)}")
+    print(f"{name}: {'; '.join(kept['told'])}")
 
 
 def stored() -> dict[str, Any]:
@@ -78,7 +100,9 @@ def _file_and_words(proof: str) -> str:
 
 
 def _command(name: str) -> str:
-    words = ("-m", "tests.bench", name.removeprefix("bench ")) if name.startswith("bench ") else RUNS[name][0]
+    if name in DRILLS:
+        return f"capi-console drill {name}"
+    words = ("-m", "tests.bench", name.removeprefix("bench ")) if name.startswith("bench ") else OTHERS[name][0]
     return " ".join(("python", *words))
 
 
@@ -111,12 +135,23 @@ def rewritten(readme: str) -> str:
 
 def main() -> None:
     options = argparse.ArgumentParser(prog="python -m tests.promises", description=__doc__)
-    options.add_argument("what", choices=["run", "table"])
-    options.add_argument("names", nargs="*", help=f"which of: {', '.join(RUNS)}; all without")
+    options.add_argument("what", choices=["run", "keep", "table"])
+    options.add_argument(
+        "names", nargs="*", help=f"run: which of {', '.join(RUNS)}, all without; keep: drills' JSON files"
+    )
     given = options.parse_args()
     if given.what == "run":
         for name in given.names or RUNS:
             run(name)
+    elif given.what == "keep":
+        for what in given.names:
+            name, _, file = what.rpartition("=")
+            path = Path(file)
+            if name:
+                at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+                keep_words(name, path.read_text(encoding="utf-8"), at)
+            else:
+                keep_drill(path)
     else:
         path = report.ROOT / "README.md"
         path.write_text(rewritten(path.read_text(encoding="utf-8")), encoding="utf-8")

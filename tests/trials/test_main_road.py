@@ -57,7 +57,8 @@ def test_truly_expired_then_a_new_token_by_sql(world: World, env: dict[str, str]
         eventually(lambda: _needs_reconnect(world, token), saying=worker.log.read_text)
         event = world.event(sent)
         assert (event.state, event.attempts) == ("parked", 0)
-        assert any("[Token Refresh] ❌ Failed to refresh token for app" in line for line in worker.lines)
+        # Said a moment after it is written.
+        eventually(lambda: "[Token Refresh] ❌ Failed to refresh token for app" in worker.log.read_text())
 
         fresh = world.meta.create_token()
         started = time.monotonic()
