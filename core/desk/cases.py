@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, Select, String, cast, exists, func, or_, select
+from sqlalchemy import Connection, Engine, Row, Select, exists, func, select
 
-from core.desk import case_words
+from core.desk import case_sql, case_words
 from core.desk.operators import Operator
 from core.errors import Conflict, NotFound, Refused
 from core.secret import Secret
@@ -19,8 +19,8 @@ from core.settings import Settings
 from core.store import audit
 from core.store import cases as keeper
 from core.store.database import writing
-from core.store.platform_tables import app, user
-from core.store.schema import capi_app, capi_case, capi_outbox
+from core.store.platform_tables import app
+from core.store.schema import capi_app, capi_case
 
 REMIND_AFTER = timedelta(days=3)
 PATH = "/reconnect/"
@@ -79,8 +79,8 @@ def cases(
     conn: Connection, *, now: datetime, open_only: bool = True, search: str | None = None, limit: int = 200
 ) -> list[CaseRow]:
     """Cases, those whose events are lost first before the others, then the newest."""
-    waits = _waiting().subquery()
-    wanted = _found(_every(waits), search)
+    waits = case_sql.waiting().subquery()
+    wanted = case_sql.found(case_sql.every(waits), search)
     if open_only:
         wanted = wanted.where(capi_case.c.done_at.is_(None))
     first = (waits.c.lost_at.is_(None), waits.c.lost_at, capi_case.c.id.desc())
@@ -89,7 +89,7 @@ def cases(
 
 def case(conn: Connection, case_id: int, *, now: datetime) -> CaseRow:
     """NotFound."""
-    found = _rows(conn, _every(_waiting().subquery()).where(capi_case.c.id == case_id), now)
+    found = _rows(conn, case_sql.every(case_sql.waiting().subquery()).where(capi_case.c.id == case_id), now)
     if not found:
         raise NotFound(f"there is no case {case_id}")
     return found[0]
@@ -100,7 +100,7 @@ def case_of_app(conn: Connection, app_id: str, *, now: datetime) -> CaseRow:
     c = capi_case.c
     mine = (capi_app.c.fingerprint == c.fingerprint) & (app.c.id == app_id) & (app.c.userId == c.user_id)
     held = exists().where(capi_app.c.app_id == app.c.id, mine)
-    wanted = _every(_waiting().subquery()).where(c.done_at.is_(None), held)
+    wanted = case_sql.every(case_sql.waiting().subquery()).where(c.done_at.is_(None), held)
     found = _rows(conn, wanted, now)
     if not found:
         raise NotFound("this app's token has no open case: nothing is to be connected again")
@@ -115,9 +115,19 @@ def case_counts(conn: Connection) -> dict[str, int]:
 
 
 def make_link(
-    engine: Engine, settings: Settings, case_id: int, *, by: Operator, now: datetime, reason: str | None = None
+    engine: Engine,
+    settings: Settings,
+    case_id: int,
+    *,
+    by: Operator,
+    now: datetime,
+    reason: str | None = None,
+    shown: CaseRow | None = None,
 ) -> Invitation:
     """A new link and its message. It ends the link before, works for seven days and once; the case is then `sent`.
+
+    `shown`: the case as it stood on the screen when it was ordered. Pressed twice, or by two people at once, it is the
+    link that the first of them made.
 
     NotFound, Conflict when the case is done, Refused without an address that a merchant can reach.
     """
@@ -127,6 +137,8 @@ def make_link(
     ends_at = (now + LINK_DAYS).replace(microsecond=0)
     with writing(engine) as conn:
         row = _open(conn, case_id, now)
+        if (made := _pressed_before(conn, row, shown)) is not None:
+            return _invitation(base, secret, row, made, again=False)
         remind_at = _remind_at(now, ends_at)
         keeper.send(conn, case_id, nonce=nonce, ends_at=ends_at, remind_at=remind_at, by=by.name, now=now)
         audit.write(conn, by=by.name, action="make_link", subject=_subject(row), count=1, reason=reason, now=now)
@@ -134,7 +146,14 @@ def make_link(
 
 
 def remind(
-    engine: Engine, settings: Settings, case_id: int, *, by: Operator, now: datetime, reason: str | None = None
+    engine: Engine,
+    settings: Settings,
+    case_id: int,
+    *,
+    by: Operator,
+    now: datetime,
+    reason: str | None = None,
+    shown: CaseRow | None = None,
 ) -> Invitation:
     """The link that is out once more, with a reminder's message; the next reminder is due three days later.
 
@@ -144,6 +163,8 @@ def remind(
     base, secret = _public(settings)
     with writing(engine) as conn:
         row = _open(conn, case_id, now)
+        if (told := _pressed_before(conn, row, shown)) is not None:
+            return _invitation(base, secret, row, told, again=True)
         stored = keeper.get(conn, case_id)
         if stored is None or stored.nonce is None or stored.link_ends_at <= now or row.state == "expired":
             raise Refused(f"case {case_id} has no link that works: make a new one")
@@ -186,6 +207,14 @@ def _open(conn: Connection, case_id: int, now: datetime) -> CaseRow:
     return row
 
 
+def _pressed_before(conn: Connection, row: CaseRow, shown: CaseRow | None) -> Link | None:
+    """The link that is out, when it was made or told since the case was shown."""
+    if shown is None or (row.sent_at, row.reminders) == (shown.sent_at, shown.reminders):
+        return None
+    stored = keeper.get(conn, row.id)
+    return None if stored is None or stored.nonce is None else Link(row.id, stored.link_ends_at, stored.nonce)
+
+
 def _remind_at(now: datetime, ends_at: datetime) -> datetime | None:
     """Not when the link would be over by then."""
     return now + REMIND_AFTER if now + REMIND_AFTER < ends_at else None
@@ -206,44 +235,6 @@ def _invitation(base: str, secret: Secret, row: CaseRow, link: Link, *, again: b
         lost_at=row.first_lost_at,
     )
     return Invitation(address, words, case_words.subject(row.shops, again=again), link.ends_at)
-
-
-def _waiting() -> Select[Any]:
-    """Events parked for each token and user: how many, and the first deadline."""
-    o = capi_outbox.c
-    return (
-        select(
-            o.parked_by.label("fingerprint"),
-            app.c.userId.label("user_id"),
-            func.count().label("waiting"),
-            func.min(o.deadline_at).label("lost_at"),
-        )
-        .join(app, app.c.id == o.app_id)
-        .where(o.state == "parked")
-        .group_by(o.parked_by, app.c.userId)
-    )
-
-
-def _every(waits: Any) -> Select[Any]:
-    c = capi_case.c
-    mine = (waits.c.fingerprint == c.fingerprint) & (waits.c.user_id == c.user_id)
-    return (
-        select(capi_case, user.c.email, func.coalesce(waits.c.waiting, 0).label("waiting"), waits.c.lost_at)
-        .join(user, user.c.id == c.user_id, isouter=True)
-        .join(waits, mine, isouter=True)
-    )
-
-
-def _found(wanted: Select[Any], search: str | None) -> Select[Any]:
-    text = (search or "").strip()
-    if not text:
-        return wanted
-    c = capi_case.c
-    shop = or_(*(one.icontains(text, autoescape=True) for one in (app.c.name, app.c.appId, capi_app.c.shop_domain)))
-    theirs = select(app.c.id).join(capi_app, capi_app.c.app_id == app.c.id, isouter=True)
-    owns = exists(theirs.where(app.c.userId == c.user_id, shop))
-    own = [one.icontains(text, autoescape=True) for one in (user.c.email, c.fingerprint)]
-    return wanted.where(or_(*own, owns, cast(c.id, String) == text))
 
 
 def _rows(conn: Connection, wanted: Select[Any], now: datetime) -> list[CaseRow]:

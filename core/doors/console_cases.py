@@ -154,9 +154,10 @@ def _refused(case: cases.CaseRow, operator: Operator) -> None:
 
 
 def _take(order: Callable[..., cases.Invitation], case: cases.CaseRow, operator: Operator) -> None:
-    """In the button's callback, so that it happens once however often the script runs."""
+    """In the button's callback, so that it happens once however often the script runs, and for a case as it was shown,
+    so that a second click of a hasty hand orders nothing."""
     try:
-        _keep(case.id, order(*_where(), case.id, by=operator, now=clock.now()))
+        _keep(case.id, order(*_where(), case.id, by=operator, now=clock.now(), shown=case))
     except CoreError as error:
         st.session_state["notice"] = ("refused", str(error))
 

@@ -122,6 +122,28 @@ def test_a_link_comes_with_a_message_that_says_nothing_internal(world: World) ->
     assert link.nonce not in str(line)
 
 
+def test_who_presses_twice_gets_the_link_of_the_first_press(world: World) -> None:
+    now = world.clock()
+    app = world.an_app(world.meta.create_token())
+    number = a_case(world, app, now=now)
+
+    def shown() -> desk.CaseRow:
+        with reading(world.engine) as conn:
+            return desk.case(conn, number, now=now)
+
+    ways = ((desk.make_link, "make_link"), (desk.remind, "remind"), (desk.make_link, "make_link"))
+    links = []
+    for second, (order, _) in enumerate(ways):
+        before = shown()
+        at = now + timedelta(seconds=second)
+        made = [order(world.engine, SETTINGS, number, by=ADA, now=at, shown=before) for _ in range(2)]
+        assert made[0].link == made[1].link
+        links.append(made[0].link)
+    assert links[0] == links[1] != links[2], "a reminder is about the same link, and who saw it may make a new one"
+    with reading(world.engine) as conn:
+        assert list(conn.scalars(select(capi_audit.c.action))) == [action for _, action in ways]
+
+
 def test_a_merchant_is_asked_again_after_three_days_and_three_more(world: World) -> None:
     now = world.clock()
     case = a_case(world, world.an_app(world.meta.create_token()), now=now)

@@ -49,7 +49,7 @@ def test_the_same_events_taken_by_two_endpoints_in_opposite_order_are_stored_onc
 def test_release_and_expiry_of_the_same_parked_events_leave_each_in_one_state(engine: Engine) -> None:
     with writing(engine) as conn:
         for round_ in range(ROUNDS):
-            acceptance.accept(conn, _events(round_), now=NOW)
+            acceptance.accept(conn, _events(round_), now=NOW + timedelta(milliseconds=round_))
         ids = list(conn.scalars(select(capi_event.c.id)))
         outbox.move(conn, "park", ids, parked_by="fp_old", failure="token_expired")
 
