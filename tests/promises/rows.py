@@ -171,8 +171,11 @@ NOTHING_LOST = (
     Promise(
         "R19",
         "The ledger balances",
-        "received = accepted + skipped + dead + parked + due, and the outbox agrees",
+        "received = accepted + duplicate + skipped + dead + parked + due, for each app and day",
         (
+            f"{_S}/test_accounts.py::test_the_account_balances_along_the_main_road_and_back",
+            f"{_S}/test_accounts.py::test_a_line_that_is_gone_is_found_told_and_named",
+            f"{_S}/test_accounts.py::test_a_line_that_nobody_counted_is_found_too",
             f"{_S}/test_alerts.py::test_the_ledger_and_the_outbox_must_tell_the_same",
             "tests/trials/test_machines.py::test_processes_are_killed_and_refused_and_the_ledger_balances",
         ),
