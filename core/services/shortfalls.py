@@ -95,7 +95,7 @@ def _nothing_from_anybody(conn: Connection, quiet: Sequence[Rhythm], now: dateti
 
 
 def _silent(conn: Connection, found: Sequence[Rhythm], known: set[str], now: datetime) -> Silent:
-    kinds = tuple(one.kind for one in found)
+    kinds = tuple(sorted(one.kind for one in found))
     since = max(one.last_at for one in found)
     awaited = math.floor(sum(one.awaited(one.last_at, now) for one in found))
     reason = _commonest_refusal(conn, found[0].app_id, kinds, since)
