@@ -6,6 +6,8 @@ from html import escape
 from typing import Final
 from urllib.parse import quote, urlsplit
 
+from core.doors.plain_page import page
+
 LOGIN: Final = "/login"
 LOGOUT: Final = "/logout"
 
@@ -105,18 +107,4 @@ def from_elsewhere() -> str:
 
 
 def _page(title: str, body: str) -> str:
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<link rel="icon" href="data:,">
-<title>{title} · CAPI console</title>
-<style>{_STYLE}</style>
-</head>
-<body>
-<main>{body}</main>
-</body>
-</html>
-"""
+    return page(f"{title} · CAPI console", body, style=_STYLE)

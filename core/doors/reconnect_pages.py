@@ -9,6 +9,7 @@ from html import escape
 from typing import Final
 
 from core.desk import case_words
+from core.doors.plain_page import page
 from core.services.reconnect import View
 
 _STYLE: Final = """
@@ -101,21 +102,7 @@ def unavailable() -> str:
 
 
 def _page(title: str, body: str) -> str:
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="robots" content="noindex, nofollow">
-<meta name="color-scheme" content="light dark">
-<title>{title}</title>
-<style>{_STYLE}</style>
-</head>
-<body>
-<main>{body}</main>
-</body>
-</html>
-"""
+    return page(title, body, style=_STYLE)
 
 
 def _shops(view: View) -> str:

@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from core.errors import SchemaError
 from core.store import migrate
-from core.store.database import open_engine, writing
+from core.store.database import open_engine, reading, writing
 
 
 def _at(url: str, revision: str) -> None:
@@ -21,6 +21,8 @@ def test_a_database_that_a_newer_program_has_migrated_is_used(postgres_url: str)
     _at(postgres_url, "9999")
     engine = open_engine(postgres_url)
     migrate.check(engine)
+    with reading(engine) as conn:
+        assert migrate.current(conn) == "9999", "and left as the newer one made it"
     engine.dispose()
     _at(postgres_url, migrate.newest())
 

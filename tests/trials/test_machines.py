@@ -1,5 +1,5 @@
 """Many machines, in short; the long forms are commands: `python -m tests.many_machines`, `tests.network_split`,
-`tests.noisy` and `tests.outage`."""
+`capi-console drill noisy` and `outage`."""
 
 from __future__ import annotations
 
