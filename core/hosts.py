@@ -17,6 +17,11 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def household(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+    """Who is counted as one: an IPv4 address, or the /64 of an IPv6 address, which is what one household gets."""
+    return str(address if address.version == 4 else ipaddress.ip_network((address, 64), strict=False))
+
+
 def is_known(url: str, hosts: Collection[str]) -> bool:
     """Whether this leads to one of `hosts` by https, or to this machine."""
     parts = urlsplit(url)

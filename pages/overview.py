@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from core import clock
-from core.desk import alerts, incidents, queries, volume
+from core.desk import accounts, alerts, incidents, queries, volume
 from core.doors import charts, console, console_account
 from core.doors import console_orders as orders
 from core.doors import console_overview as parts
@@ -23,9 +23,10 @@ def watch() -> None:
         wrong = incidents.open_incidents(conn, now)
         share = volume.share(conn, now=now, **console.horizon())
         open_, channels = alerts.open_alerts(conn), alerts.channels(conn)
+        off, total = accounts.off(conn), accounts.off_total(conn)
     parts.trouble(wrong)
     parts.rescue(seen)
-    console_account.balance()
+    console_account.balance(off, total, open_)
     parts.told(open_, channels)
     parts.deliveries(seen)
     parts.flow(share)

@@ -113,7 +113,7 @@ class Result:
             "duplicates at Meta": f"{led.extra:,} of {led.twins:,} events, each with its twin's event_id",
             "at Meta under an id never sent": str(len(led.strange)),
             "ledger": led.account(),
-            "pixels whose accounts disagree": ", ".join(f"{p}: {w}" for p, w in led.broken.items()) or "none",
+            "accounts that disagree": ", ".join(f"{p}: {w}" for p, w in led.broken.items()) or "none",
             "acknowledged to each worker": ", ".join(f"{n:,}" for n in self.by_worker.values())
             + " (the first was killed)",
             "requests with events": f"{self.requests:,}, of which {spoiled:.1%} were refused or spoiled",

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, exists, func, select
+from sqlalchemy import Connection, select
 
 from core.desk.alert_lines import reasons, silent_because, silent_since, unbalanced
+from core.desk.alerts import AlertRow
 from core.services import shortfalls
 from core.services.alerts import EVERYBODY
-from core.store import apps, ledger
+from core.services.shortfalls import Silent
+from core.store import apps, conditions, ledger
+from core.store.alerts import is_open
 from core.store.ledger import DAY, Counts
-from core.store.platform_tables import app as app_table
-from core.store.schema import capi_alert
 
 # How many days of orders an app's page shows.
 SHOWN_DAYS = 14
@@ -70,41 +72,44 @@ def _sum(found: Iterable[Counts]) -> Counts:
 
 
 def _names(conn: Connection, app_ids: Iterable[str]) -> dict[str, str]:
-    named = select(app_table.c.id, app_table.c.name).where(app_table.c.id.in_(sorted(set(app_ids))))
-    return {row.id: row.name for row in conn.execute(named)}
+    return {app_id: one.app_name for app_id, one in conditions.app_names(conn, sorted(set(app_ids))).items()}
 
 
 def off(conn: Connection, limit: int = 20) -> list[Off]:
     """Days out of balance, newest first."""
-    rows = ledger.out_of_balance(conn)[:limit]
+    rows = ledger.out_of_balance(conn, limit=limit)
     names = _names(conn, [row.app_id for row in rows])
     return [Off(row.day, names.get(row.app_id, row.app_id), unbalanced(row.off)) for row in rows]
+
+
+def off_total(conn: Connection) -> int:
+    """How many `off` would list in all."""
+    return ledger.days_off(conn)
 
 
 def order_days(conn: Connection, app_id: str, *, now: datetime) -> list[OrderDay]:
     """The last SHOWN_DAYS days of an app on which there were orders, newest first."""
     since = ledger.day_of(now) - (SHOWN_DAYS - 1) * DAY
     rows = [(day, counts) for _, day, counts in ledger.days(conn, since=since, app_id=app_id) if counts.orders]
-    return [OrderDay(day, counts, _why(conn, app_id, day) if counts.missing else "") for day, counts in rows]
+    short = [day for day, counts in rows if counts.missing]
+    why = ledger.why_missing(conn, app_id, short[-1], short[0]) if short else {}
+    return [OrderDay(day, counts, reasons(why.get(day, {})) if counts.missing else "") for day, counts in rows]
 
 
-def _why(conn: Connection, app_id: str, day: datetime) -> str:
-    return reasons(ledger.why_missing(conn, app_id, day))
+def silent(conn: Connection, app_id: str, *, now: datetime) -> Silent | None:
+    """How an app is silent; None when it is not told of as silent, or is heard of again."""
+    if not conn.scalar(select(is_open("silent_shop", app_id))):
+        return None
+    return next(iter(shortfalls.silence(conn, now=now, app_id=app_id).shops), None)
 
 
 def silence_of(conn: Connection, app_id: str, *, now: datetime) -> tuple[str, str] | None:
-    """Since when an app is silent, and what the likely cause is, in words; None when it is not told of as silent."""
-    a = capi_alert.c
-    told = exists().where(a.kind == "silent_shop", a.subject == app_id, a.closed_at.is_(None))
-    if not conn.scalar(select(told)):
-        return None
-    one = next((one for one in shortfalls.silence(conn, now=now).shops if one.app_id == app_id), None)
+    """Since when an app is silent, and what the likely cause is, in words; None as `silent`."""
+    one = silent(conn, app_id, now=now)
     return (silent_since(one), silent_because(one)) if one else None
 
 
-def told(conn: Connection) -> dict[str, int]:
+def told(found: Iterable[AlertRow]) -> dict[str, int]:
     """Kind → how many shops are open alerts of it: `orders_missing`, `silent_shop`."""
-    a = capi_alert.c
     kinds = ("orders_missing", "silent_shop")
-    counted = select(a.kind, func.count()).where(a.closed_at.is_(None), a.kind.in_(kinds), a.subject != EVERYBODY)
-    return {row[0]: row[1] for row in conn.execute(counted.group_by(a.kind))}
+    return Counter(one.kind for one in found if one.kind in kinds and one.subject != EVERYBODY)

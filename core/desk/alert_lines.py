@@ -159,7 +159,7 @@ def _orders_missing(facts: Facts, story: Story) -> list[str]:
     counts = rows[0][2] if rows else ledger.Counts()
     if not counts.missing:
         return []
-    why = reasons(ledger.why_missing(facts.conn, story.subject, day))
+    why = reasons(ledger.why_missing(facts.conn, story.subject, day, day).get(day, {}))
     wanted = counts.orders - counts.kept_back
     return [f"{day:%Y-%m-%d}: Meta has {counts.purchases:,} of {plural(wanted, 'order')}", f"likely cause: {why}"]
 

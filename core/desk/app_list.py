@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, exists, func, or_, select
+from sqlalchemy import Connection, Select, func, or_, select
 
+from core.store.alerts import is_open
 from core.store.platform_tables import app, app_settings, user
-from core.store.schema import capi_alert, capi_app
+from core.store.schema import capi_app
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +34,7 @@ class AppRow:
     silent: bool
 
 
-def _told(kind: str) -> Any:
-    """Whether an alert of this kind is open for the app."""
-    a = capi_alert.c
-    return exists().where(a.kind == kind, a.subject == app.c.id, a.closed_at.is_(None))
-
-
+_MISSING, _SILENT = is_open("orders_missing", app.c.id), is_open("silent_shop", app.c.id)
 # what an operator may ask for → what is missing or so
 SHOWS: dict[str, Any] = {
     "all": None,
@@ -46,8 +42,8 @@ SHOWS: dict[str, Any] = {
     "no token": capi_app.c.fingerprint.is_(None),
     "no pixel": func.coalesce(app_settings.c.metaPixelId, "") == "",
     "no shop domain": capi_app.c.shop_domain.is_(None),
-    "orders missing": _told("orders_missing"),
-    "silent": _told("silent_shop"),
+    "orders missing": _MISSING,
+    "silent": _SILENT,
 }
 
 
@@ -80,8 +76,8 @@ def _wanted(search: str | None, show: str) -> Select[Any]:
             c.allowed_origins,
             c.paused_at,
             c.paused_reason,
-            _told("orders_missing").label("missing"),
-            _told("silent_shop").label("silent"),
+            _MISSING.label("missing"),
+            _SILENT.label("silent"),
         )
         .join(user, user.c.id == app.c.userId)
         .join(app_settings, app_settings.c.appId == app.c.id, isouter=True)

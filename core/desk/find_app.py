@@ -8,21 +8,23 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, literal_column, select
 
+from core.desk import accounts
 from core.desk import find_lines as parts
 from core.desk import find_merchant as merchant
-from core.desk.alert_lines import plural, span
+from core.desk.alert_lines import plural, silent_since, span
 from core.desk.events import BOUND
 from core.desk.explain import NOBODY, SHOP, Explanation, explain
+from core.desk.explain_shops import SILENCES
 from core.desk.find_event import LOST_TOKEN, is_lost
-from core.desk.find_shape import BAD, GOOD, WAIT, Period, Story, in_order, utc
+from core.desk.find_shape import BAD, GOOD, WAIT, Period, Story, in_order
 from core.errors import NotFound
 from core.services.outcome import TOKEN_FAILURES
 from core.store import tokens
 from core.store.platform_tables import app, app_settings
 from core.store.schema import capi_app, capi_attempt, capi_outbox
 
-# How far back the story goes, and after how long without a request a shop counts as silent.
-APP_PERIOD, SILENT = timedelta(days=7), timedelta(days=1)
+# How far back the story goes.
+APP_PERIOD = timedelta(days=7)
 
 
 def app_story(conn: Connection, key: str, now: datetime) -> Story:
@@ -38,17 +40,17 @@ def app_story(conn: Connection, key: str, now: datetime) -> Story:
         *parts.refreshes(rows),
         *parts.cases(conn, known, period),
         *parts.incidents(conn, period),
-        *parts.orders_about(conn, row.public_id, period),
+        *parts.orders_about(conn, row.id, row.public_id, period),
     ]
     waiting, first_lost = _waiting(conn, row.id)
     token = tokens.get(conn, row.fingerprint) if row.fingerprint else None
     failure = _failure(row, token)
     lost = is_lost(conn, row.fingerprint)
-    stands = _stands(failure, lost, waiting, _last_request(conn, row.pixel_id), now)
+    stands = _stuck(failure, lost, waiting) if failure else _goes(conn, row, waiting, now)
     return Story(
         title=row.name,
         now=stands,
-        tone=BAD if failure else WAIT if stands.whose == SHOP else GOOD,
+        tone=BAD if failure else GOOD if stands.whose == NOBODY else WAIT,
         facts=_facts(row, waiting),
         lines=in_order(lines),
         merchant=merchant.of_app(
@@ -105,15 +107,23 @@ def _last_request(conn: Connection, pixel_id: str | None) -> datetime | None:
     return conn.scalar(select(a.at).where(a.pixel_id == pixel_id).order_by(a.at.desc()).limit(1))
 
 
-def _stands(failure: str | None, lost: bool, waiting: int, last: datetime | None, now: datetime) -> Explanation:
-    wait = f"; {plural(waiting, 'event')} wait" if waiting else ""
+def _stuck(failure: str, lost: bool, waiting: int) -> Explanation:
+    wait = _and_wait(waiting)
     if failure in TOKEN_FAILURES and lost:
         return replace(LOST_TOKEN, what=f"Only the merchant can mend the token{wait}")
-    if failure:
-        return replace(explain(failure), what=f"{explain(failure).what}{wait}")
-    if last is None or last < now - SILENT:
-        since = f" since {utc(last)}" if last else " yet"
-        words = f"Nothing was sent to Meta for its pixel{since}"
-        do = "See whether its storefront and webhooks still report (capi-console receipts), and whether it is installed"
-        return Explanation(words, SHOP, do)
-    return Explanation(f"Events go to Meta, the last {span(now - last)} ago{wait}", NOBODY, "Nothing")
+    return replace(explain(failure), what=f"{explain(failure).what}{wait}")
+
+
+def _goes(conn: Connection, row: Row[Any], waiting: int, now: datetime) -> Explanation:
+    silent, last = accounts.silent(conn, row.id, now=now), _last_request(conn, row.pixel_id)
+    if silent is not None:
+        why = SILENCES[silent.cause]
+        return replace(why, what=f"{why.what} ({silent_since(silent)})")
+    if last is None:
+        do = "See whether its storefront and webhooks report (capi-console receipts), and whether it is installed"
+        return Explanation("Nothing was sent to Meta for its pixel yet", SHOP, do)
+    return Explanation(f"Events go to Meta, the last {span(now - last)} ago{_and_wait(waiting)}", NOBODY, "Nothing")
+
+
+def _and_wait(waiting: int) -> str:
+    return f"; {plural(waiting, 'event')} wait" if waiting else ""

@@ -21,6 +21,8 @@ from core.store.schema import capi_app, capi_event, capi_join
 
 # Requests of the shop that were not taken so shortly before or after may have to do with it.
 _NEAR = timedelta(minutes=10)
+# state of an event → the view of Failed events that lists it once something has held it up
+_VIEWS = {"parked": "waiting", "due": "retrying", "dead": "dead"}
 
 
 def event_story(conn: Connection, key: str, now: datetime) -> Story:
@@ -55,6 +57,7 @@ def event_story(conn: Connection, key: str, now: datetime) -> Story:
         facts=_facts(seen, owner),
         lines=in_order(lines),
         merchant=merchant.of_event(seen, number, lost_token=lost, now=now),
+        view=_VIEWS.get(seen.state) if seen.failure else None,
     )
 
 

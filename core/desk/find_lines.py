@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, or_, select
+from sqlalchemy import Connection, Row, and_, func, or_, select, true
 
 from core.desk.alert_lines import plural, said
 from core.desk.explain import MERCHANT, META, RECEIPTS, SHOP, US, explain
@@ -47,13 +47,10 @@ def requests(
     a = capi_attempt.c
     # Without Meta's whole answers, of up to 16 KiB each.
     told = [column for column in capi_attempt.c if column.name != "answer"]
-    newest = select(*told).where(a.pixel_id == pixel_id, period.between(a.at)).order_by(a.at.desc())
-    rows = [
-        row
-        for row in conn.execute(newest.limit(LOOKED_THROUGH))
-        if row.id == own
-        or ((row.failure or not refused_only) and (fingerprints is None or row.fingerprint in fingerprints))
-    ]
+    asked = [a.failure.is_not(None)] if refused_only else []
+    asked += [a.fingerprint.in_(fingerprints)] if fingerprints is not None else []
+    newest = select(*told).where(a.pixel_id == pixel_id, period.between(a.at), or_(a.id == own, and_(true(), *asked)))
+    rows = conn.execute(newest.order_by(a.at.desc()).limit(LOOKED_THROUGH)).all()
     runs = groupby(
         sorted(rows, key=lambda row: (row.at, row.id)),
         lambda row: (row.failure, row.code, row.subcode, row.fingerprint, row.id == own),
@@ -197,12 +194,25 @@ def retries(conn: Connection, event_id: int, *, since: datetime) -> list[Line]:
     ]
 
 
-def orders_about(conn: Connection, subject: str, period: Period) -> list[Line]:
-    """What operators did with an app, from the audit trail."""
+# Orders of which the audit trail says an app as their subject.
+_ABOUT_APPS = ("add_app", "set_app", "set_token", "pause_app", "diagnose")
+
+
+def orders_about(conn: Connection, app_id: str, public_id: str, period: Period) -> list[Line]:
+    """What operators did with an app, from the audit trail: the last of it."""
     a = capi_audit.c
-    rows = conn.execute(select(capi_audit).where(period.between(a.at), a.subject == subject).limit(SHOWN))
+    begins = (f"{public_id}:", f"{public_id} ", f"test event for {public_id},")
+    mine = a.subject.in_((public_id, f"app {app_id}")), *(a.subject.startswith(one, autoescape=True) for one in begins)
+    newest = select(capi_audit).where(period.between(a.at), a.action.in_(_ABOUT_APPS), or_(*mine))
+    rows = conn.execute(newest.order_by(a.id.desc()).limit(SHOWN))
     return [
-        Line(row.at, f"{row.by}: {row.action.replace('_', ' ')}", row.by, PLAIN, (row.reason,) if row.reason else ())
+        Line(
+            row.at,
+            f"{row.by}: {row.action.replace('_', ' ')}",
+            row.by,
+            PLAIN,
+            (row.subject, *([f"because: {row.reason}"] if row.reason else [])),
+        )
         for row in rows
     ]
 

@@ -52,7 +52,7 @@ def utc(moment: datetime | None) -> str:
 class Story:
     """`now` in a sentence, whose move it is and what to do; `merchant` is a text to copy, where there is one to tell.
 
-    `facts`: label → value. Lines after this moment are what is planned.
+    `facts`: label → value. Lines after this moment are what is planned. `view`: the one of Failed events that lists it.
     """
 
     title: str
@@ -61,3 +61,4 @@ class Story:
     facts: dict[str, str]
     lines: tuple[Line, ...]
     merchant: str | None = None
+    view: str | None = None

@@ -104,9 +104,11 @@ def change_password(engine: Engine, *, current: str, password: str, by: Operator
     BadInput."""
     by.must("change_password")
     sealed = _sealed(password, by.name)
-    sign_in.prove(engine, by.name, Secret(current) if current else None, now=now)
+    proven = sign_in.prove(engine, by.name, Secret(current) if current else None, now=now)
     with writing(engine) as conn:
         found = _changed(conn, by.name, loses_admin=False)
+        if found.password != proven.password or found.disabled_at is not None:
+            raise sign_in.WrongPassword()  # changed while we were counting
         operators.set_password(conn, found.name, sealed)
         sessions.end_all(conn, found.id)
         _audit(conn, "change_password", found.name, by=by, reason=None, now=now)

@@ -42,7 +42,8 @@ def drill(
     report = table.play(which, short=short, how=how, database=database, configured=configured, tell=_tell)
     say(report.table())
     if json is not None:
-        facts = {"drill": which, "short": short, "at": began, "seconds": round(time.monotonic() - started, 1)}
+        took = round(time.monotonic() - started, 1)
+        facts = {"drill": which, "short": short, "how": how, "at": began, "seconds": took}
         json.write_bytes(orjson.dumps(facts | report.facts(), option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z))
     if not report.holds:
         raise typer.Exit(NOT_DONE)

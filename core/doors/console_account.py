@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import streamlit as st
 
 from core import clock
 from core.desk import accounts, frames_setup
 from core.desk.alert_lines import plural
+from core.desk.alerts import AlertRow
 from core.desk.app_list import AppRow
 from core.doors import console
 from core.doors import console_tables as tables
@@ -18,14 +21,15 @@ _TOLD = (
 )
 
 
-def balance() -> None:
-    """A red line for every day of an app that does not balance, and one for shops that bring less than they should."""
-    with console.looking() as conn:
-        off, told = accounts.off(conn), accounts.told(conn)
+def balance(off: Sequence[accounts.Off], total: int, open_: Iterable[AlertRow]) -> None:
+    """A red line for each of these days that do not balance (`total` in all), one for shops that bring too little."""
     for one in off:
         with st.container(border=True):
             st.badge("Out of balance", icon=":material/error:", color="red")
             st.text(f"{one.app_name}, {one.day:%Y-%m-%d}: {one.words}")
+    if total > len(off):
+        st.caption(f"And {total - len(off):,} more: capi-console ledger")
+    told = accounts.told(open_)
     shops = [(said, show, told[kind]) for kind, said, show in _TOLD if told.get(kind)]
     if shops:
         with st.container(horizontal=True, vertical_alignment="center"):

@@ -162,7 +162,7 @@ def story(hit: find.Hit) -> None:
         st.subheader(seen.now.what)
         calm = seen.now.whose == NOBODY and seen.now.do == "Nothing"
         st.caption("Nothing is to be done." if calm else f"{seen.now.whose}: {seen.now.do}.")
-        _links(hit, seen)
+        _links(seen)
     left, right = st.columns([8, 5], gap="large")
     with left:
         st.html(_timeline(seen.lines, now))
@@ -176,15 +176,11 @@ def story(hit: find.Hit) -> None:
             st.caption("Without a person, a token or our insides in it. Times are UTC.")
 
 
-# state of an event → the view of Failed events that lists it
-_VIEWS = {"parked": "waiting", "due": "retrying", "dead": "dead"}
-
-
-def _links(hit: find.Hit, seen: find_shape.Story) -> None:
+def _links(seen: find_shape.Story) -> None:
     """Where something can be done about it."""
     with st.container(horizontal=True):
-        if hit.kind == "event" and hit.state in _VIEWS:
-            there = {"event": seen.facts["Event id"], "show": _VIEWS[hit.state]}
+        if seen.view:
+            there = {"event": seen.facts["Event id"], "show": seen.view}
             label = "Act on it in Failed events"
             st.page_link(console.page("failed-events"), label=label, icon=":material/outbox:", query_params=there)
         known = seen.facts.get("App id") or seen.facts.get("Token", "").split(" ")[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from sqlalchemy import Engine
+from starlette.types import Scope
 
 from core import hosts
 from core.errors import SettingsError
@@ -33,6 +34,12 @@ def names(settings: Settings | None) -> frozenset[str]:
     if not hosts.is_loopback(bound) and bound not in _EVERYWHERE:
         own.add(hosts.shown(bound))
     return LOCAL_NAMES | own
+
+
+def host_name(scope: Scope) -> str:
+    """The Host header without its port, in small letters, an IPv6 address in brackets."""
+    host: str = next((value for key, value in scope["headers"] if key == b"host"), b"").decode("latin-1").lower()
+    return host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
 
 
 def public_host(settings: Settings) -> str:

@@ -68,7 +68,7 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
-        elif _host(scope) not in self.names():
+        elif console_reach.host_name(scope) not in self.names():
             await _refuse(scope, receive, send)
         else:
             await self.app(scope, receive, _with_headers(send) if scope["type"] == "http" else send)
@@ -144,11 +144,6 @@ def _flat(prefix: str, section: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             yield from _flat(f"{prefix}{key}.", value)
         else:
             yield prefix + key, value
-
-
-def _host(scope: Scope) -> str:
-    host = next((value for key, value in scope["headers"] if key == b"host"), b"").decode("latin-1").lower()
-    return host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:

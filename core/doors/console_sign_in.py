@@ -23,10 +23,12 @@ from core.doors import console_reach
 from core.doors.console_gate import Gate, Pass
 from core.doors.console_line import Line
 from core.doors.console_login_page import LOGIN, LOGOUT, local_path, login_at
+from core.doors.console_turns import Busy, Turns
 from core.doors.endpoint_http import body_of
 from core.errors import BadInput, CoreError
 from core.hosts import is_loopback
 from core.inbound.policy import client_address
+from core.services import passwords
 from core.services.sign_in import LockedOut, WrongPassword
 
 log = logging.getLogger("console")
@@ -34,11 +36,14 @@ log = logging.getLogger("console")
 COOKIE: Final = "capi_session"
 HEALTH: Final = "/_stcore/health"
 CHECK_EVERY: Final = 5.0
+# Tries to sign in that wait for their turn; about as many seconds later the line is short again.
+IN_LINE, COME_AGAIN = 32, 5
 # What a page asks for by itself: a stranger is refused there, and sent to the form elsewhere.
 _PARTS: Final = ("/_stcore/", "/static/", "/media/", "/component/", "/vendor/")
 _LARGEST: Final = 8 * 1024
 _NO_STORE: Final = {"Cache-Control": "no-store"}
 _WRONG: Final = "Name or password is wrong."
+_BUSY: Final = "Too many people sign in just now. Try again in a few seconds."
 
 
 class SignIn:
@@ -46,6 +51,7 @@ class SignIn:
 
     def __init__(self, app: ASGIApp, gate: Gate | None = None, *, check_every: float = CHECK_EVERY) -> None:
         self.app, self.gate, self.check_every = app, gate or Gate(), check_every
+        self._turns = Turns(passwords.AT_ONCE, in_line=IN_LINE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket") or _is_health(scope):
@@ -86,7 +92,9 @@ class SignIn:
         if await self._ask(request, by_hand=False) is Pass.CLOSED:
             return _page(pages.nobody_yet(), 403)
         try:
-            cookie = await run_in_threadpool(lambda: self.gate.sign_in(name, password, address=address))
+            cookie = await self._turns.take(lambda: self.gate.sign_in(name, password, address=address))
+        except Busy:
+            return _later(_page(pages.form(to=to, name=name, wrong=_BUSY), 503), COME_AGAIN)
         except WrongPassword:
             return _page(pages.form(to=to, name=name, wrong=_WRONG), 401)
         except LockedOut as error:
@@ -145,7 +153,7 @@ class SignIn:
     def _is_secure(self, request: Request) -> bool:
         settings = self.gate.settings()
         public = (settings.console_public_url if settings else None) or ""
-        at_home = request.url.hostname in ("127.0.0.1", "localhost", "::1")
+        at_home = console_reach.host_name(request.scope) in console_reach.LOCAL_NAMES
         return request.url.scheme == "https" or (public.startswith("https:") and not at_home)
 
 
@@ -166,12 +174,8 @@ def _is_local(request: HTTPConnection) -> bool:
     """A caller on this machine; one who comes through a proxy may be anywhere."""
     peer = request.client.host if request.client else ""
     proxied = any(name in request.headers for name in ("forwarded", "x-forwarded-for", "x-real-ip"))
-    return bool(peer) and is_loopback(peer) and not proxied and _host_name(request) in console_reach.LOCAL_NAMES
-
-
-def _host_name(request: HTTPConnection) -> str:
-    host = request.headers.get("host", "").lower()
-    return host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
+    at_home = console_reach.host_name(request.scope) in console_reach.LOCAL_NAMES
+    return bool(peer) and is_loopback(peer) and not proxied and at_home
 
 
 def _address(request: Request, gate: Gate) -> str:
@@ -192,7 +196,10 @@ def _locked(error: LockedOut, gate: Gate, *, to: str, name: str) -> Response:
     seconds = max(1, math.ceil((error.until - gate.now()).total_seconds()))
     minutes = math.ceil(seconds / 60)
     words = f"Too many tries. The next one is taken in {minutes} {'minute' if minutes == 1 else 'minutes'}."
-    answer = _page(pages.form(to=to, name=name, wrong=words), 429)
+    return _later(_page(pages.form(to=to, name=name, wrong=words), 429), seconds)
+
+
+def _later(answer: Response, seconds: int) -> Response:
     answer.headers["Retry-After"] = str(seconds)
     return answer
 

@@ -13,7 +13,7 @@ from core.desk import snapshot
 from core.inbound import visitors
 from core.services import accounts, checkup, probing, schedule, upkeep, watch
 from core.services.refresh import TokenRefreshService
-from core.store import aliases, cases, outbox, snapshots, wake, workers
+from core.store import aliases, cases, lockouts, outbox, snapshots, wake, workers
 from core.store import visitors as browsers
 from core.store.database import reading, writing
 from core.store.wake import Work
@@ -79,6 +79,7 @@ def _upkeep(service: TokenRefreshService, now: datetime) -> None:
         wake.forget_old(conn, before=now - timedelta(hours=1))
     _until_none(service.engine, lambda conn: browsers.forget_old(conn, now=now))
     _until_none(service.engine, lambda conn: aliases.forget_old(conn, before=now - ALIASES_KEPT))
+    _until_none(service.engine, lambda conn: lockouts.forget(conn, now=now))
 
 
 def _roll_up(service: TokenRefreshService, now: datetime) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -97,13 +96,13 @@ class Places:
         """The same call is sent again and again until an endpoint lives long enough to answer it."""
         app = self._shop()
         self.crew.kill(ENDPOINT)
-        call = threading.Thread(target=self.trade.report, args=(app, 3), name="shop", daemon=True)
-        call.start()
-        for place in INTAKE:
-            self.crew.start(ENDPOINT, failpoints=f"{place}=kill")
-            self._note(place, died=self.crew.dies(ENDPOINT))
-        self.crew.up(ENDPOINT)
-        call.join()
+        with self.trade.hands(1) as pool:
+            call = pool.submit(self.trade.report, app, 3)
+            for place in INTAKE:
+                self.crew.start(ENDPOINT, failpoints=f"{place}=kill")
+                self._note(place, died=self.crew.dies(ENDPOINT))
+            self.crew.up(ENDPOINT)
+            call.result()
 
     def _shop(self) -> App:
         return self.shops.an_app(self.shops.meta.create_token())

@@ -171,7 +171,7 @@ def simulate(engine: Engine, plan: Plan) -> Outage:
         for _ in range(40):  # what is left of the flow goes out
             clock.on(10 * SECOND)
             _sweep(shops, graph)
-        outage.ledger = reckon(engine, flow.ids, meta.events())
+        outage.ledger = reckon(engine, flow.ids, meta.events(), now=clock())
         graph.close()
     outage.seconds = time.monotonic() - started
     return outage

@@ -10,6 +10,11 @@ from typing import Any
 
 from sqlalchemy import Engine, func, select
 
+from core import clock
+from core.desk.alert_lines import unbalanced
+from core.desk.ledger import imbalances
+from core.services import accounts
+from core.services.policy import Policy
 from core.store.database import reading
 from core.store.schema import capi_alert, capi_event, capi_notice, capi_outbox
 
@@ -20,7 +25,7 @@ STATES = ("delivered", "due", "parked", "dead", "skipped")
 class Ledger:
     """`lost`: answered with success, and neither at Meta nor in our hands. `strange`: at Meta, and never sent to us.
     `unasked`: written here, and its shop never got an answer. `twins`: events that Meta has more than once, `extra`:
-    how often more. `broken`: pixels whose accounts do not agree."""
+    how often more. `broken`: pixels and apps whose accounts do not agree, and how."""
 
     promised: int
     states: Counter[str]
@@ -42,8 +47,11 @@ class Ledger:
         return f"{self.promised:,} received = {parts}"
 
 
-def reckon(engine: Engine, promised: Iterable[str], heard: Iterable[dict[str, Any]]) -> Ledger:
-    """`promised`: ids that were answered with success; `heard`: the sandbox's events, each with pixel and event_id.
+def reckon(
+    engine: Engine, promised: Iterable[str], heard: Iterable[dict[str, Any]], *, now: datetime | None = None
+) -> Ledger:
+    """`promised`: ids that were answered with success; `heard`: the sandbox's events, each with pixel and event_id;
+    `now`: where time was moved.
 
     Every app of a drill has a pixel of its own, so both sides can be compared app by app.
     """
@@ -62,7 +70,8 @@ def reckon(engine: Engine, promised: Iterable[str], heard: Iterable[dict[str, An
     at_meta = {id_ for events in theirs.values() for id_ in events}
     waiting = {id_ for events in ours.values() for id_, state in events.items() if state != "delivered"}
     again = [count - 1 for events in theirs.values() for count in events.values() if count > 1]
-    broken = {pixel: words for pixel in {*ours, *theirs} if (words := _trouble(pixel, ours, theirs, outbox))}
+    found = {f"pixel {pixel}": _trouble(pixel, ours, theirs, outbox) for pixel in {*ours, *theirs}}
+    broken = {whose: words for whose, words in found.items() if words} | _unbalanced(engine, now or clock.now())
     return Ledger(
         promised=len(promised),
         states=Counter(state for events in ours.values() for state in events.values()),
@@ -74,6 +83,13 @@ def reckon(engine: Engine, promised: Iterable[str], heard: Iterable[dict[str, An
         extra=sum(again),
         broken=broken,
     )
+
+
+def _unbalanced(engine: Engine, now: datetime) -> dict[str, str]:
+    """Of the account per app and day, of the days of which no line is dropped yet."""
+    with reading(engine) as conn:
+        found = imbalances(conn, now, accounts.days_back(Policy()))
+    return {f"app {one.app_id} on {one.day:%Y-%m-%d}": unbalanced(one.counts.off) for one in found}
 
 
 def _trouble(

@@ -75,7 +75,7 @@ class Report:
         if odd := led.strange | led.unasked:
             rows["nobody sent or answered"] = f"{len(led.strange)} at Meta, {len(led.unasked)} here, of {len(odd)}"
         if led.broken:
-            rows["accounts that disagree"] = ", ".join(f"pixel {p}: {words}" for p, words in led.broken.items())
+            rows["accounts that disagree"] = ", ".join(f"{whose}: {words}" for whose, words in led.broken.items())
         return rows
 
     def _exchanged(self) -> str:

@@ -48,12 +48,14 @@ class Call:
 
 @dataclass
 class Storefront:
-    """What was sent and what was answered. `sent_at`: when each event was first sent, `answered_at`: and answered."""
+    """What was sent and what was answered: `sent`, `answered`: event id → when, in seconds since 1970. Once `stopped`,
+    nobody waits for an answer any more."""
 
     urls: Sequence[str]
     answered: dict[str, float] = field(default_factory=dict)
     sent: dict[str, float] = field(default_factory=dict)
     seen: Counter[str] = field(default_factory=Counter)
+    stopped: threading.Event = field(default_factory=threading.Event)
     _turn: itertools.count[int] = field(default_factory=itertools.count)
     _local: threading.local = field(default_factory=threading.local)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -78,7 +80,8 @@ class Storefront:
                 self.seen[answer] += 1
             if time.monotonic() - began > GIVE_UP:
                 raise AssertionError(f"not taken within {GIVE_UP:g} s: {answer}")
-            time.sleep(wait * (0.5 + random.random()))
+            if self.stopped.wait(wait * (0.5 + random.random())):
+                raise AssertionError(f"stopped before it was taken: {answer}")
             wait = min(wait * 2, 2.0)
 
     def _post(self, body: bytes, agent: str) -> dict[str, object] | str:

@@ -5,11 +5,11 @@ Our own: the library `limits` has windows but no bucket with a burst, and costs 
 
 from __future__ import annotations
 
-import ipaddress
 import math
 from collections import OrderedDict
 from functools import lru_cache
 
+from core import hosts
 from core.inbound.browser import parse_address
 
 # A bucket holds so many seconds' worth: a page that loads sends several events at once.
@@ -86,8 +86,5 @@ class Rates:
 
 @lru_cache(maxsize=4096)
 def _visitor(address: str | None) -> str | None:
-    """Who is counted as one: an IPv4 address, or the /64 of an IPv6 address, which is one household's."""
     found = parse_address(address)
-    if found is None or not found.is_global:
-        return None
-    return str(found if found.version == 4 else ipaddress.ip_network((found, 64), strict=False))
+    return hosts.household(found) if found is not None and found.is_global else None

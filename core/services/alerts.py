@@ -253,9 +253,10 @@ def _silent_shop(conn: Connection, policy: Policy, now: datetime) -> Iterable[Co
     if found.behind:
         told = alerts.open_alerts(conn, ["silent_shop"])
         return [Condition(row.kind, row.subject, since=row.opened_at, title=row.title) for row in told]
+    shops = [Condition("silent_shop", one.app_id, since=one.since) for one in found.shops]
     if found.everybody is not None:
-        return [Condition("silent_shop", EVERYBODY, since=found.everybody, title="Every shop")]
-    return [Condition("silent_shop", one.app_id, since=one.since) for one in found.shops]
+        shops.append(Condition("silent_shop", EVERYBODY, since=found.everybody, title="Every shop"))
+    return shops
 
 
 FINDERS: dict[str, Find] = {

@@ -23,7 +23,8 @@ SHORTEST, LONGEST = 12, 1_000
 COST: Final = (15, 8, 3)
 _FOR: Final = b"capi-console operator's password 1"
 # 32 MiB each: a flood of tries waits in line.
-_AT_ONCE = threading.BoundedSemaphore(2)
+AT_ONCE: Final = 2
+_TURNS = threading.BoundedSemaphore(AT_ONCE)
 
 
 def checked(text: str, *, name: str) -> Secret:
@@ -59,7 +60,7 @@ def _nobodys() -> str:
 
 def _scrypt(password: Secret, salt: bytes, cost: tuple[int, int, int]) -> bytes:
     n, r, p = cost
-    with _AT_ONCE:
+    with _TURNS:
         room = 128 * r * (2**n + p + 2) + 1024 * 1024
         return hashlib.scrypt(password.sign(_FOR), salt=salt, n=2**n, r=r, p=p, maxmem=room, dklen=32)
 

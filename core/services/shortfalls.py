@@ -6,29 +6,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
 
 from sqlalchemy import Connection, func, select
 
-from core.store import ledger, rhythms
-from core.store.rhythms import Rhythm
+from core.store import alerts, ledger, rhythms
+from core.store.rhythms import AWAITED, SOONEST, WEEKS, Rhythm
 from core.store.schema import capi_receipt
 
 HOUR = timedelta(hours=1)
 # A day is judged so long after its end: what waited for a token, or was sent again, has had its time.
 SETTLES = 6 * HOUR
 SHARE, LEAST_ORDERS = 0.9, 10
-# So many signs of life were to be expected and none came. With a mean of 12, none at all has a probability of
-# exp(-12) = 6e-6, were they independent; a sign is ten minutes in which anything came in, because the events of one
-# visit are not.
-AWAITED: Final = 12
-WEEKS = 2
-# An hour has six signs of life at most.
-_SOONEST = AWAITED // 6 * HOUR
 # When arrivals were not folded for so long, silence is ours.
 BEHIND = timedelta(minutes=20)
-# That nothing comes from anybody is told of so many shops at least: one may close its doors.
-EVERYBODY = 3
 _REFUSALS = 3
 
 
@@ -48,7 +38,7 @@ class Silent:
 @dataclass(frozen=True, slots=True)
 class Silence:
     """Who is silent. `behind`: arrivals were not folded, so nobody can tell. `everybody`: since when nothing came from
-    any shop, and `shops` is empty."""
+    any shop, and `shops` are those that were told of before."""
 
     shops: tuple[Silent, ...] = ()
     everybody: datetime | None = None
@@ -65,17 +55,31 @@ def missing_orders(conn: Connection, *, now: datetime) -> list[str]:
     return ledger.short_of_orders(conn, last_settled_day(now), share=SHARE, least=LEAST_ORDERS)
 
 
-def silence(conn: Connection, *, now: datetime) -> Silence:
-    """Shops of which less came than they usually bring, so much less that it is no chance."""
+def silence(conn: Connection, *, now: datetime, app_id: str | None = None) -> Silence:
+    """Shops (or this one) of which less came than they usually bring, so much less that it is no chance."""
     oldest = ledger.oldest_taken(conn)
     if oldest is not None and oldest < now - BEHIND:
         return Silence(behind=True)
-    quiet = rhythms.not_heard(conn, since=now - _SOONEST, now=now)
-    silent = [one for one in quiet if one.weeks >= WEEKS and one.awaited(one.last_at, now) >= AWAITED]
+    quiet = rhythms.not_heard(conn, since=now - SOONEST, now=now, app_id=app_id)
+    told = {row.subject: row.opened_at for row in alerts.open_alerts(conn, ["silent_shop"])}
+    again = rhythms.heard_again(conn)
+    silent = [one for one in quiet if _is_silent(one, told.get(one.app_id), again, now)]
     if not silent:
         return Silence()
-    if (since := _nothing_from_anybody(conn, quiet, now)) is not None:
-        return Silence(everybody=since)
+    everybody = _nothing_from_anybody(conn, quiet, now)
+    if everybody is not None:
+        silent = [one for one in silent if one.app_id in told]
+    return Silence(_shops(conn, silent, now), everybody)
+
+
+def _is_silent(one: Rhythm, told: datetime | None, again: datetime | None, now: datetime) -> bool:
+    """A while in which nothing came from anybody is not held against a shop; what was told stands until it is heard."""
+    stands = told is not None and one.last_at <= told
+    since = one.last_at if again is None or stands else max(one.last_at, again)
+    return one.weeks >= WEEKS and one.awaited(since, now) >= AWAITED
+
+
+def _shops(conn: Connection, silent: Sequence[Rhythm], now: datetime) -> tuple[Silent, ...]:
     by_app: dict[str, list[Rhythm]] = {}
     for one in silent:
         by_app.setdefault(one.app_id, []).append(one)
@@ -83,15 +87,14 @@ def silence(conn: Connection, *, now: datetime) -> Silence:
     for one in rhythms.of_apps(conn, sorted(by_app)):
         if one.last_at > now - rhythms.FORGOTTEN:
             known[one.app_id].add(one.kind)
-    return Silence(tuple(_silent(conn, found, known[app_id], now) for app_id, found in sorted(by_app.items())))
+    return tuple(_silent(conn, found, known[app_id], now) for app_id, found in sorted(by_app.items()))
 
 
 def _nothing_from_anybody(conn: Connection, quiet: Sequence[Rhythm], now: datetime) -> datetime | None:
     last = rhythms.last_of_all(conn)
-    if last is None or last > now - _SOONEST or len({one.app_id for one in quiet}) < EVERYBODY:
+    if last is None or last > now - SOONEST:
         return None
-    awaited = sum(one.awaited(last, now) for one in quiet if one.weeks >= WEEKS)
-    return last if awaited >= AWAITED else None
+    return last if rhythms.is_silence(quiet, last, now) else None
 
 
 def _silent(conn: Connection, found: Sequence[Rhythm], known: set[str], now: datetime) -> Silent:

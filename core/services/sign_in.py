@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, Row
 
+from core import hosts
 from core.errors import Refused
 from core.secret import Secret
 from core.services import passwords
@@ -81,19 +82,20 @@ def sign_in(engine: Engine, name: str, password: Secret | None, *, address: str,
         if again is None or again.disabled_at is not None or again.password != known.password:
             raise WrongPassword()  # changed while we were counting
         lockouts.forgive(conn, [ours, theirs])
-        lockouts.forget(conn, now=now)
         sessions.forget(conn, now - LONGEST)
         operators.signed_in(conn, name, now=now)
         audit.write(conn, by=name, action="sign_in", subject=f"operator {name}", count=1, reason=None, now=now)
         return sessions.open_(conn, known.id, now=now)
 
 
-def prove(engine: Engine, name: str, password: Secret | None, *, now: datetime) -> None:
-    """Whoever is signed in says their password once more. WrongPassword, LockedOut: it is counted like a sign-in."""
+def prove(engine: Engine, name: str, password: Secret | None, *, now: datetime) -> Row[Any]:
+    """Whoever is signed in says their password once more; the operator as it was then. WrongPassword, LockedOut: it is
+    counted like a sign-in."""
     ours, _ = _subjects(name, "")
-    _checked(engine, name, password, [ours], now=now)
+    known = _checked(engine, name, password, [ours], now=now)
     with writing(engine) as conn:
         lockouts.forgive(conn, [ours])
+    return known
 
 
 def _checked(engine: Engine, name: str, password: Secret | None, subjects: Sequence[str], *, now: datetime) -> Row[Any]:
@@ -143,8 +145,7 @@ def _refused(engine: Engine, tries: int, name: str | None, *, now: datetime) -> 
 def _subjects(name: str, address: str) -> tuple[str, str]:
     """(the name, the address) as they are counted: of IPv6 a whole /64, which is what one person gets."""
     try:
-        found = ipaddress.ip_address(address)
+        theirs = hosts.household(ipaddress.ip_address(address))
     except ValueError:
-        return f"name {name}", f"address {address}"
-    network = ipaddress.ip_network((found, 64 if found.version == 6 else 32), strict=False)
-    return f"name {name}", f"address {network}"
+        theirs = address
+    return f"name {name}", f"address {theirs}"

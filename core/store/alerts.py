@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, select, text, update
+from sqlalchemy import ColumnElement, Connection, Exists, Row, delete, exists, func, select, text, update
 
 from core.store.database import chunks, insert_into
 from core.store.schema import capi_alert, capi_message, capi_notice
 
 # Alerts written in one statement.
 CHUNK = 500
+OPEN = capi_alert.c.closed_at.is_(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,13 @@ class NewAlert:
 def open_alerts(conn: Connection, kinds: Collection[str] | None = None) -> list[Row[Any]]:
     """Every open alert (of these kinds), oldest first."""
     a = capi_alert.c
-    wanted = select(capi_alert).where(a.closed_at.is_(None)).order_by(a.opened_at, a.id)
+    wanted = select(capi_alert).where(OPEN).order_by(a.opened_at, a.id)
     return list(conn.execute(wanted if kinds is None else wanted.where(a.kind.in_(kinds))))
+
+
+def is_open(kind: str, subject: ColumnElement[str] | str) -> Exists:
+    """Whether an alert of this kind is open about this subject."""
+    return exists().where(capi_alert.c.kind == kind, capi_alert.c.subject == subject, OPEN)
 
 
 def history(conn: Connection, *, limit: int) -> list[Row[Any]]:
@@ -44,7 +50,7 @@ def since(conn: Connection, moment: datetime, *, limit: int) -> list[Row[Any]]:
     """What is open, and what was opened since then, newest first; with `notice`, by which it was told first."""
     a, n = capi_alert.c, capi_notice.c
     first = select(func.min(n.id)).where(n.alert_id == a.id).scalar_subquery().label("notice")
-    wanted = select(capi_alert, first).where((a.closed_at.is_(None)) | (a.opened_at >= moment))
+    wanted = select(capi_alert, first).where(OPEN | (a.opened_at >= moment))
     return list(conn.execute(wanted.order_by(a.opened_at.desc(), a.id.desc()).limit(limit)))
 
 
@@ -92,7 +98,7 @@ def restage(conn: Connection, stages: Sequence[tuple[int, int]], *, now: datetim
         by_stage.setdefault(stage, []).append(id_)
     worse: list[int] = []
     for stage, ids in by_stage.items():
-        mine = update(capi_alert).where(a.id.in_(ids), a.closed_at.is_(None)).values(stage=stage, seen_at=now)
+        mine = update(capi_alert).where(a.id.in_(ids), OPEN).values(stage=stage, seen_at=now)
         worse += conn.scalars(mine.where(a.stage > stage).returning(a.id))
         conn.execute(mine.where(a.stage < stage))
     _notice(conn, sorted(worse), "worse", now)
@@ -105,7 +111,7 @@ def close(conn: Connection, ids: Sequence[int], *, now: datetime) -> int:
     a = capi_alert.c
     closed: list[int] = []
     for chunk in chunks(ids, CHUNK):
-        ended = update(capi_alert).where(a.id.in_(chunk), a.closed_at.is_(None)).values(closed_at=now, seen_at=now)
+        ended = update(capi_alert).where(a.id.in_(chunk), OPEN).values(closed_at=now, seen_at=now)
         closed += conn.scalars(ended.returning(a.id))
     _notice(conn, sorted(closed), "closed", now)
     return len(closed)

@@ -7,14 +7,14 @@ lost, or written twice, shows as a difference.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import Connection, Row, and_, case, delete, func, literal, literal_column, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Row, and_, case, delete, func, literal, literal_column, select, tuple_
 
 from core.store import rhythms
 from core.store.database import among, insert_into
@@ -34,7 +34,8 @@ KEPT_BACK: Final = (
     *("not_forwarded", "pixel_disabled", "reported_by_browser"),
 )
 _STATES = {"delivered": "accepted", "skipped": "skipped", "dead": "dead", "due": "waiting", "parked": "waiting"}
-_RECOUNTED_AFTER = timedelta(hours=12)
+# How old a count may become: of an app of which events wait that day, and of the others.
+_WAITING_AFTER, _RECOUNTED_AFTER = timedelta(hours=1), timedelta(hours=12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ def fold(conn: Connection, ids: Sequence[int] | None = None) -> int:
     if not rows:
         return 0
     _add(conn, _sums(rows))
-    rhythms.hear(conn, _heard(rows))
+    rhythms.hear(conn, rhythms.heard(rows))
     conn.execute(delete(capi_taken).where(among(conn, t.id, [row.id for row in rows])))
     return len(rows)
 
@@ -120,23 +121,6 @@ def _sums(rows: Iterable[Any]) -> dict[tuple[str, datetime], tuple[int, int]]:
             sums[0] += received
             sums[1] += duplicate
     return {(app_id, day): (sums[0], sums[1]) for day, of_day in days.items() for app_id, sums in of_day.items()}
-
-
-def _heard(rows: Iterable[Any]) -> dict[tuple[str, str], list[datetime]]:
-    """(App.id, kind) → when something came in, the last moment of each span: one tells as much as all."""
-    spans: dict[int, dict[tuple[str, str], datetime]] = defaultdict(dict)
-    for row in sorted(rows, key=lambda row: row.at):
-        of_span, at = spans[rhythms.span_of(row.at)], row.at
-        for app_id, (_, _, track, webhook) in orjson.loads(row.counts).items():
-            if track:
-                of_span[app_id, "track"] = at
-            if webhook:
-                of_span[app_id, "webhook"] = at
-    heard: dict[tuple[str, str], list[datetime]] = defaultdict(list)
-    for of_span in spans.values():
-        for key, at in of_span.items():
-            heard[key].append(at)
-    return heard
 
 
 def _add(conn: Connection, sums: Mapping[tuple[str, datetime], tuple[int, int]]) -> None:
@@ -213,7 +197,8 @@ def put(conn: Connection, seen: Look, app_ids: Sequence[str], *, now: datetime) 
 
 
 def _is_stale(before: Any, values: Mapping[str, int], now: datetime) -> bool:
-    if before.checked_at is None or before.checked_at <= now - _RECOUNTED_AFTER:
+    after = _WAITING_AFTER if before.waiting else _RECOUNTED_AFTER
+    if before.checked_at is None or before.checked_at <= now - after:
         return True
     return any(before._mapping[name] != value for name, value in values.items())
 
@@ -228,21 +213,35 @@ def days_due(conn: Connection, *, now: datetime, back: int = LOOKED_BACK) -> lis
     """The days to be counted now, oldest first: the last two always, those of the `back` days before for which events
     wait once an hour, the others once a day."""
     c, today = capi_ledger.c, day_of(now)
-    counted = select(c.day, func.max(c.waiting), func.min(c.checked_at)).where(c.day > today - back * DAY)
-    known = {day: (waiting, at) for day, waiting, at in conn.execute(counted.group_by(c.day))}
+    waiting = func.min(case((c.waiting > 0, c.checked_at)))
+    counted = select(c.day, func.min(c.checked_at), waiting).where(c.day > today - back * DAY)
+    known = {day: (at, waited) for day, at, waited in conn.execute(counted.group_by(c.day))}
     found = []
     for ago in range(back - 1, -1, -1):
-        waiting, at = known.get(today - ago * DAY, (0, None))
-        if ago < 2 or at is None or at <= now - (timedelta(hours=1) if waiting else _RECOUNTED_AFTER):
+        at, waited = known.get(today - ago * DAY, (None, None))
+        late = at is None or at <= now - _RECOUNTED_AFTER or (waited is not None and waited <= now - _WAITING_AFTER)
+        if ago < 2 or late:
             found.append(today - ago * DAY)
     return found
 
 
-def out_of_balance(conn: Connection) -> list[Row[Any]]:
-    """(app_id, day, off) of every day whose two sides differed when they were last compared; newest first."""
+def out_of_balance(conn: Connection, *, limit: int | None = None) -> list[Row[Any]]:
+    """(app_id, day, off) of the days that are still counted again and whose two sides differed; newest first. Older
+    ones are history (`days`): nothing would ever close them."""
     c = capi_ledger.c
-    found = select(c.app_id, c.day, c.off).where(c.off != literal_column("0"))
-    return list(conn.execute(found.order_by(c.day.desc(), c.app_id)))
+    found = select(c.app_id, c.day, c.off).where(*_still_off(conn))
+    return list(conn.execute(found.order_by(c.day.desc(), c.app_id).limit(limit)))
+
+
+def days_off(conn: Connection) -> int:
+    """How many `out_of_balance` finds in all."""
+    return conn.scalar(select(func.count()).where(*_still_off(conn))) or 0
+
+
+def _still_off(conn: Connection) -> tuple[ColumnElement[bool], ...]:
+    c = capi_ledger.c
+    newest = conn.scalar(select(func.max(c.day))) or datetime.max.replace(tzinfo=UTC)
+    return c.off != literal_column("0"), c.day > newest - LOOKED_BACK * DAY
 
 
 def days(
@@ -266,19 +265,25 @@ def short_of_orders(conn: Connection, day: datetime, *, share: float, least: int
     return list(conn.scalars(short.order_by(c.app_id)))
 
 
-def why_missing(conn: Connection, app_id: str, day: datetime) -> dict[tuple[str, str | None], int]:
-    """(state, failure) → distinct orders of this app's day that Meta has not accepted, the most first; those that are
-    kept back by a rule among them."""
+def why_missing(
+    conn: Connection, app_id: str, since: datetime, until: datetime
+) -> dict[datetime, dict[tuple[str, str | None], int]]:
+    """Day (from `since` to `until`, both included) → (state, failure) → distinct orders of this app that Meta has not
+    accepted, the most first; those that are kept back by a rule among them."""
     e = capi_event.c
     mine = e.app_id == app_id, e.event_name == literal("Purchase"), e.order_id.is_not(None)
-    of_day = select(e.order_id, e.state, e.failure).where(*mine, e.received_at >= day, e.received_at < day + DAY)
-    rows = conn.execute(of_day.order_by(e.id)).all()
-    accepted = {row.order_id for row in rows if row.state == "delivered"}
-    last = {row.order_id: (row.state, row.failure) for row in rows if row.order_id not in accepted}
-    found: dict[tuple[str, str | None], int] = {}
-    for why in last.values():
-        found[why] = found.get(why, 0) + 1
-    return dict(sorted(found.items(), key=lambda pair: -pair[1]))
+    wanted = select(e.received_at, e.order_id, e.state, e.failure).where(*mine)
+    rows = conn.execute(wanted.where(e.received_at >= since, e.received_at < until + DAY).order_by(e.id))
+    last: dict[tuple[datetime, str], tuple[str, str | None]] = {}
+    for row in rows:
+        order = day_of(row.received_at), row.order_id
+        if last.get(order, ("", None))[0] != "delivered":
+            last[order] = row.state, row.failure
+    found: dict[datetime, Counter[tuple[str, str | None]]] = defaultdict(Counter)
+    for (day, _), why in last.items():
+        if why[0] != "delivered":
+            found[day][why] += 1
+    return {day: dict(whys.most_common()) for day, whys in found.items()}
 
 
 def forget(conn: Connection, before: datetime, limit: int) -> int:

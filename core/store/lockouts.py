@@ -22,6 +22,8 @@ FREE: Final = 5
 # After the fifth failure in a row, the sixth, and so on.
 WAITS: Final = tuple(timedelta(seconds=seconds) for seconds in (30, 60, 120, 240, 480, 900))
 FORGOTTEN_AFTER: Final = timedelta(hours=24)
+# Rows dropped in one transaction.
+STEP: Final = 500
 _L = capi_lockout.c
 
 
@@ -68,9 +70,13 @@ def locked_until(conn: Connection, subject: str, *, now: datetime) -> datetime |
     return conn.scalar(mine)
 
 
-def forget(conn: Connection, *, now: datetime) -> None:
-    """What was last tried a day ago."""
-    conn.execute(delete(capi_lockout).where(_L.tried_at < now - FORGOTTEN_AFTER))
+def forget(conn: Connection, *, now: datetime) -> int:
+    """Drop what was last tried a day ago, STEP rows at most; how many. Passes by what somebody tries just now."""
+    old = select(_L.subject).where(_L.tried_at < now - FORGOTTEN_AFTER).limit(STEP)
+    found = list(conn.scalars(old.with_for_update(skip_locked=True)))
+    if found:
+        conn.execute(delete(capi_lockout).where(_L.subject.in_(found)))
+    return len(found)
 
 
 def _hash(subject: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, inspect
 from sqlalchemy.exc import OperationalError
 
 from core.errors import SchemaError, StoreError
@@ -21,6 +23,14 @@ _FOLDER = Path(__file__).parent / "migrations"
 VERSION_TABLE = "capi_alembic_version"
 # One migration at a time; the number is ours alone.
 _ADVISORY_LOCK = 7_264_190_002
+# A migration waits for one table's users at most so long, in milliseconds: whoever comes meanwhile stands behind it.
+# Less than PostgreSQL's `deadlock_timeout`, a second: where both wait for each other it gives way, not intake.
+_LOCK_MS, _ALL_LOCKS_MS = 800, 2_000
+_TRIES = 20
+# What writers begin with comes first: once they are held, few are left that hold any of the others.
+_FIRST = ("capi_pixel", "capi_token", "capi_app", "capi_job", "capi_alias", "capi_event", "capi_outbox")
+# Locked out, in a deadlock, or told to stop waiting (https://www.postgresql.org/docs/current/errcodes-appendix.html).
+_BUSY = ("55P03", "40P01", "57014")
 
 
 def config(conn: Connection | None = None) -> Config:
@@ -50,12 +60,45 @@ def serves(at: str | None) -> bool:
 
 
 def migrate(engine: Engine) -> None:
-    """Bring the database to the newest revision, in one transaction."""
-    with connecting(engine), writing(engine) as conn:
-        if not is_embedded(engine):
-            conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
-        platform.ensure(conn)
-        command.upgrade(config(conn), "head")
+    """Bring the database to the newest revision, in one transaction; endpoints, workers and consoles may run.
+
+    StoreError when it cannot be reached, or is in use for too long to be locked.
+    """
+    for _ in range(_TRIES):
+        with connecting(engine):
+            try:
+                with writing(engine) as conn:
+                    _upgrade(conn)
+                return
+            except OperationalError as error:
+                if getattr(error.orig, "sqlstate", None) not in _BUSY:
+                    raise
+        time.sleep(random.uniform(0.2, 1.0))
+    raise StoreError(
+        f"the database {shown(engine.url)} is busy: somebody held its tables at each of {_TRIES} tries, and nothing "
+        "was changed; run `capi-console migrate` again when less goes on, or end what reads or writes for long"
+    )
+
+
+def _upgrade(conn: Connection) -> None:
+    if not is_embedded(conn.engine):
+        conn.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
+        if current(conn) != newest():
+            _lock_all(conn)
+    platform.ensure(conn)
+    command.upgrade(config(conn), "head")
+
+
+def _lock_all(conn: Connection) -> None:
+    """Every table of ours, at once and before anything is changed: a migration that took them one by one would meet
+    those who write in the other order. Not shared, because a lock that grows later meets those who read."""
+    found = [name for name in inspect(conn).get_table_names() if name.startswith("capi_") and name != VERSION_TABLE]
+    order = sorted(found, key=lambda name: (_FIRST.index(name) if name in _FIRST else len(_FIRST), name))
+    conn.exec_driver_sql(f"SET LOCAL lock_timeout = {_LOCK_MS}")
+    if order:
+        conn.exec_driver_sql(f"SET LOCAL statement_timeout = {_ALL_LOCKS_MS}")
+        conn.exec_driver_sql(f"LOCK TABLE {', '.join(order)} IN ACCESS EXCLUSIVE MODE")
+        conn.exec_driver_sql("SET LOCAL statement_timeout = 0")
 
 
 def prepare(engine: Engine, keys: Sequence[Secret] = ()) -> None:

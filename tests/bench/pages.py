@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from core.desk import (
+    accounts,
     alerts,
     app_list,
     audit_trail,
@@ -35,7 +36,8 @@ def _overview(conn: Connection, now: datetime) -> None:
     queries.overview(conn, now=now, **AHEAD)
     volume.share(conn, now=now, **AHEAD)
     incidents.open_incidents(conn, now)
-    alerts.open_alerts(conn)
+    accounts.told(alerts.open_alerts(conn))
+    accounts.off(conn)
 
 
 def _tokens(conn: Connection, now: datetime) -> None:
@@ -99,7 +101,9 @@ def _jobs(conn: Connection, now: datetime) -> None:
 def _apps(conn: Connection, now: datetime) -> None:
     app_list.app_total(conn, search="larch")
     app_list.app_rows(conn, search="larch", limit=ROWS)
-    app_list.app_rows(conn, limit=ROWS)
+    rows = app_list.app_rows(conn, limit=ROWS)
+    accounts.silence_of(conn, rows[0].app_id, now=now)
+    accounts.order_days(conn, rows[0].app_id, now=now)
 
 
 def _system(conn: Connection, now: datetime) -> None:

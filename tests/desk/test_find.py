@@ -15,16 +15,16 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event, insert, select, text
 
-from core.desk import commands, find, find_lines, find_merchant, find_story
+from core.desk import app_options, commands, events, find, find_lines, find_merchant, find_story
 from core.desk.detail import EventDetail
 from core.desk.explain import FAILURES, REASONS, RECEIPTS
 from core.desk.explain_tokens import INCIDENTS
-from core.desk.find_shape import Story
+from core.desk.find_shape import Period, Story
 from core.desk.operators import Operator
 from core.errors import NotFound
 from core.inbound.visitors import join_waiting
 from core.services import bulk, watch
-from core.store import apps, outbox
+from core.store import apps, audit, outbox
 from core.store.database import reading, writing
 from core.store.schema import capi_attempt, capi_event, capi_incident, capi_receipt, capi_refresh
 from tests.desk import trouble
@@ -288,6 +288,51 @@ def test_what_operators_and_incidents_did_is_in_the_story(world: World) -> None:
     assert f"The incident is over: {INCIDENTS['meta_away'].what}" in lines
 
 
+def test_what_operators_did_with_an_app_is_in_its_story(
+    endpoint: Endpoint, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, ada = endpoint.app, Operator("Ada", "admin")
+    subjects = (
+        ("set_token", f"{app.public_id} fp_1"),
+        ("pause_app", f"app {app.id}"),
+        ("diagnose", f"test event for {app.public_id}, pixel 1"),
+        ("set_app", f"{app.public_id}2: paused=True"),
+        ("set_app", f"{app.public_id.replace('_', '-')}: paused=True"),
+    )
+    with writing(world.engine) as conn:
+        for action, subject in subjects:
+            audit.write(conn, by="Eve", action=action, subject=subject, count=1, reason=None, now=world.clock())
+    app_options.set_app(world.engine, app.id, {}, paused=True, reason="it asked", by=ada, now=world.clock())
+    lines = [line for line in _story(world.engine, app.public_id, world.clock()).lines if line.whose in ("Eve", "Ada")]
+    assert sorted(line.what for line in lines) == ["Ada: set app", "Eve: diagnose", "Eve: pause app", "Eve: set token"]
+    assert next(line for line in lines if line.whose == "Ada").detail == (
+        f"{app.public_id}: paused=True",
+        "because: it asked",
+    )
+    monkeypatch.setattr(find_lines, "SHOWN", 2)
+    with reading(world.engine) as conn:
+        last = find_lines.orders_about(conn, app.id, app.public_id, Period(world.clock() - DAY, world.clock()))
+    assert [line.what for line in last] == ["Ada: set app", "Eve: diagnose"]
+
+
+def test_a_busy_pixels_refusal_is_found_behind_what_was_accepted(
+    rows: Engine, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(find_lines, "LOOKED_THROUGH", 3)
+    with writing(rows) as conn:
+        like = dict(conn.execute(select(capi_attempt).limit(1)).one()._mapping)
+        like |= {"pixel_id": "busy", "failure": None, "code": None, "subcode": None}
+        del like["id"]
+        old = {"at": now - DAY, "failure": "invalid_event", "fingerprint": "fp_own"}
+        new = [{"at": now - n * DAY / 100, "fingerprint": "fp_other"} for n in range(10)]
+        conn.execute(insert(capi_attempt), [like | one for one in (old, *new)])
+        own = conn.scalar(select(capi_attempt.c.id).where(capi_attempt.c.fingerprint == "fp_own"))
+        period = Period(now - 2 * DAY, now)
+        for wanted in ({"refused_only": True}, {"fingerprints": ["fp_own"]}, {"fingerprints": [], "own": own}):
+            (line,) = find_lines.requests(conn, "busy", period, **wanted)  # type: ignore[arg-type]
+            assert (line.at, line.tone) == (now - DAY, "bad")
+
+
 def test_requests_that_came_to_nothing_are_in_the_shops_story(endpoint: Endpoint, world: World) -> None:
     for _ in range(2):
         endpoint.track(tracking(eventName=None, events=[{"eventName": "pageview"}, {"eventName": ""}]))
@@ -308,6 +353,14 @@ def test_every_events_story_is_in_order_of_time_and_can_be_told_to_a_merchant(ro
     with reading(rows) as conn:
         ids = list(conn.scalars(select(capi_event.c.id).order_by(capi_event.c.id).limit(120)))
         told = [find_story.story(conn, "event", str(id_), now=now) for id_ in ids]
+        listed = {
+            (row.id, view)
+            for view in ("waiting", "retrying", "dead")
+            for row in events.failed_events(conn, now=now, view=view, limit=1_000)
+        }
+    shown = {(id_, one.view) for id_, one in zip(ids, told, strict=True) if one.view}
+    assert shown == {pair for pair in listed if pair[0] in ids}, "the link leads where the event is listed"
+    assert {view for _, view in shown} == {"waiting", "retrying", "dead"}
     assert all([line.at for line in one.lines] == sorted(line.at for line in one.lines) for one in told)
     assert {one.tone for one in told} == {"good", "bad", "wait"}
     for one in told:

@@ -6,6 +6,7 @@ import csv
 import io
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, update
@@ -81,6 +82,30 @@ def test_ones_own_password_is_changed_by_who_knows_it(staff: Engine, now: dateti
             people.change_password(staff, current=PASSWORD, password=new, by=bob, now=now)
     with pytest.raises(sign_in.LockedOut):
         people.change_password(staff, current=new, password=new, by=bob, now=now)
+
+
+@pytest.mark.parametrize("meanwhile", ["another password", "disabled"])
+def test_a_password_is_not_changed_by_one_that_an_admin_has_just_taken_away(
+    staff: Engine, now: datetime, monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
+    prove, given, new = sign_in.prove, "given by the admin", "nobody else knows it"
+
+    def slow(*args: Any, **more: Any) -> Any:
+        proven = prove(*args, **more)
+        if meanwhile == "disabled":
+            people.disable_operator(staff, "bob", by=ADA, now=now)
+        else:
+            people.set_operator_password(staff, "bob", password=given, by=ADA, now=now)
+        return proven
+
+    monkeypatch.setattr(sign_in, "prove", slow)
+    with pytest.raises(sign_in.WrongPassword):
+        people.change_password(staff, current=PASSWORD, password=new, by=Operator("bob", "support"), now=now)
+    people.enable_operator(staff, "bob", by=ADA, now=now)
+    with pytest.raises(sign_in.WrongPassword):
+        sign_in.sign_in(staff, "bob", Secret(new), address="192.0.2.1", now=now)
+    theirs = PASSWORD if meanwhile == "disabled" else given
+    assert sign_in.sign_in(staff, "bob", Secret(theirs), address="192.0.2.1", now=now)
 
 
 def test_the_last_admin_stays(staff: Engine, now: datetime) -> None:

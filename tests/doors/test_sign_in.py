@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 import socket
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,8 +27,9 @@ from core.desk import people
 from core.doors.console_gate import Gate
 from core.doors.console_login_page import local_path
 from core.doors.console_server import HEADERS, Guard
-from core.doors.console_sign_in import COOKIE, HEALTH, SignIn
-from core.services.sign_in import IDLE, LOCAL, LONGEST
+from core.doors.console_sign_in import COME_AGAIN, COOKIE, HEALTH, IN_LINE, SignIn
+from core.services import passwords
+from core.services.sign_in import IDLE, LOCAL, LONGEST, WrongPassword
 from core.settings import load
 from core.store import lockouts, sessions
 from core.store.database import writing
@@ -363,9 +367,32 @@ def test_a_proxy_that_is_not_named_is_not_believed(door: Door) -> None:
     assert door.sign_in("bob", X_Forwarded_For="192.0.2.99").status_code == 429
 
 
+def test_a_flood_of_tries_holds_up_nobody_who_is_in(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    cookie, over, beyond = door.cookie(), threading.Event(), 10
+
+    def slow(*_: object, **__: object) -> str:
+        over.wait(20)
+        raise WrongPassword
+
+    monkeypatch.setattr(door.gate, "sign_in", slow)
+    many = passwords.AT_ONCE + IN_LINE + beyond
+    with ThreadPoolExecutor(many) as pool:
+        tries = [pool.submit(door.sign_in, "ada", "wrong") for _ in range(many)]
+        try:
+            sent_away = [one.result() for one in itertools.islice(as_completed(tries, timeout=9), beyond)]
+            assert door.get("/tokens", cookie).text == "inside"
+            assert door.get(HEALTH).text == "inside"
+            assert door.get("/login").status_code == 200
+        finally:
+            over.set()
+    assert {(one.status_code, one.headers["retry-after"]) for one in sent_away} == {(503, str(COME_AGAIN))}
+    assert "Too many people sign in just now" in sent_away[0].text
+    assert sorted(one.result().status_code for one in tries) == [401] * (many - beyond) + [503] * beyond
+
+
 @pytest.mark.parametrize("body", [b"\xff\xfe", b"&".join(b"a=b" for _ in range(50)), b"x" * 9_000])
 def test_what_is_no_form_is_refused(door: Door, body: bytes) -> None:
-    assert door.post("/login", None, body).status_code in (400, 401)
+    assert door.post("/login", None, body).status_code == 400
 
 
 def test_without_operators_this_machine_comes_in_and_nobody_through_a_proxy(

@@ -6,13 +6,15 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, delete
 from typer.testing import CliRunner
 
 from core import failpoints
@@ -21,10 +23,13 @@ from core.drills import crash, crash_places, table
 from core.drills.processes import environment, eventually
 from core.drills.reckoning import reckon
 from core.drills.report import Report
+from core.drills.storefront import Storefront
 from core.drills.table import DRILLS, Drill
 from core.errors import CoreError, Refused, SettingsError
 from core.sandbox.client import Sandbox
-from tests.world import World
+from core.store.database import writing
+from core.store.schema import capi_taken
+from tests.world import DAY, World
 
 
 @pytest.mark.parametrize("name", ["storm", "poison", "bulk"])
@@ -125,6 +130,77 @@ def test_what_was_promised_and_is_nowhere_is_lost(sqlite_engine: Engine, meta: S
     assert (unasked.unasked, unasked.balances) == ({waiting}, False)
     twice = [*meta.events(), *meta.events()]
     assert Counter([reckon(sqlite_engine, [sent, waiting], twice).extra]) == Counter([1])
+
+
+def test_what_the_account_lacks_breaks_a_drill(sqlite_engine: Engine, meta: Sandbox) -> None:
+    """Sent and heard of, and never counted when it came in: neither side of the drill's own books shows it."""
+    world = World(sqlite_engine, meta)
+    shop = world.an_app(meta.create_token())
+    sent = world.an_event(shop)
+    world.deliver(shop)
+    with writing(sqlite_engine) as conn:
+        conn.execute(delete(capi_taken))
+    found = reckon(sqlite_engine, [sent], meta.events())
+    assert (found.balances, list(found.broken.values())) == (False, ["1 event stands there and did not come in"])
+    assert f"app {shop.id} on " in Report(found.balances, found).table()
+    assert reckon(sqlite_engine, [sent], meta.events(), now=world.clock() + 30 * DAY).balances, "not looked at any more"
+
+
+class Stand:
+    """A crew and a trade of which one part fails."""
+
+    def __init__(self, fails: str) -> None:
+        self.fails, self.kills, self.running = fails, Counter[str](), {}
+        self.stage = SimpleNamespace(
+            tell=lambda _: None,
+            shops=SimpleNamespace(an_app=lambda *_, **__: None, meta=self),
+            meta=SimpleNamespace(sandbox=self),
+        )
+        self.front = Storefront([])
+        self.front.call = lambda _: self.does("shop")  # type: ignore[method-assign]
+
+    def does(self, part: str) -> None:
+        if part == self.fails:
+            raise RuntimeError(f"the {part} fell")
+        time.sleep(0.01)
+
+    def create_token(self, **_: object) -> str:
+        return "token"
+
+    def up(self, *_: str) -> None:
+        pass
+
+    def answers(self, _: str) -> bool:
+        return True
+
+    def kill(self, name: str) -> None:
+        self.does("killer")
+        self.kills[name] += 1
+
+    def start(self, _: str) -> None:
+        pass
+
+
+@pytest.mark.parametrize("part", ["killer", "shop"])
+def test_a_drill_whose_own_hands_fail_fails(part: str) -> None:
+    stand, plan = Stand(part), crash.Plan(kills=500, shops=1, every=60)
+    trade = crash.Trade(stand.stage, stand.front, plan)  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match=f"the {part} fell"):
+        crash._at_random(stand, trade, plan)  # type: ignore[arg-type]
+    assert stand.front.stopped.is_set()
+
+
+@pytest.mark.parametrize(("killed", "answered", "holds"), [(500, 1, True), (499, 1, False), (500, 0, False)])
+def test_a_drill_that_hardly_took_place_shows_nothing(killed: int, answered: int, holds: bool) -> None:
+    assert crash.played(Report(True), crash.Plan(), killed, answered).holds is holds
+    assert not crash.played(Report(False), crash.Plan(), killed, answered).holds
+
+
+def test_what_was_played_otherwise_than_promised_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "play", lambda *_, **__: Report(True))
+    for options, how in (["--kills", "3", "--times", "1"], {"kills": 3, "times": 1}), ([], {}):
+        CliRunner().invoke(app, ["drill", "crash", *options, "--json", str(tmp_path / "crash.json")])
+        assert json.loads((tmp_path / "crash.json").read_text())["how"] == how
 
 
 def test_a_drill_that_is_stopped_leaves_no_process_behind(tmp_path: Path) -> None:

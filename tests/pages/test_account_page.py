@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 
-from sqlalchemy import Engine, delete, select
+import pytest
+from sqlalchemy import Engine, delete, insert, select
 
 from core import clock
 from core.meta.events import encode
@@ -14,30 +16,34 @@ from core.store import acceptance, ledger, rhythms
 from core.store.acceptance import NewEvent
 from core.store.database import writing
 from core.store.schema import capi_event, capi_outbox, capi_rhythm
+from core.store.schema_ledger import capi_ledger
 from tests.pages.conftest import Opens
 from tests.services.alerting import DAY, HOUR, MINUTE, many_apps
 
-NOW = clock.now()
+
+@pytest.fixture
+def now() -> datetime:
+    return clock.now()
 
 
-def purchases(engine: Engine, count: int) -> None:
-    at = ledger.day_of(NOW - 6 * HOUR) - DAY + HOUR
+def purchases(engine: Engine, count: int, now: datetime) -> None:
+    at = ledger.day_of(now - 6 * HOUR) - DAY + HOUR
     one = NewEvent("a0", "0", "Purchase", "", "orders/create", at, at + 7 * DAY, encode({}))
     with writing(engine) as conn:
         acceptance.accept(conn, [replace(one, event_id=f"p{n}", order_id=f"#{n}") for n in range(count)], now=at)
 
 
-def test_a_shop_that_misses_orders_and_is_silent(store: Engine, opens: Opens) -> None:
-    many_apps(store, 2, now=NOW)
-    purchases(store, 12)
-    last = NOW - 5 * HOUR
+def test_a_shop_that_misses_orders_and_is_silent(store: Engine, opens: Opens, now: datetime) -> None:
+    many_apps(store, 2, now=now)
+    purchases(store, 12, now)
+    last = now - 5 * HOUR
     with writing(store) as conn:
         ledger.fold(conn)
         conn.execute(capi_rhythm.delete())
         heard = [last - n * 10 * MINUTE for n in range(6 * 24 * 22)]
         rhythms.hear(conn, {("a0", "track"): sorted(heard)})
-    accounts.keep(store, Policy(), now=NOW)
-    alerts.scan(store, Policy(), now=NOW, kinds=alerts.SLOW)
+    accounts.keep(store, Policy(), now=now)
+    alerts.scan(store, Policy(), now=now, kinds=alerts.SLOW)
     at = opens("overview")
     said = " ".join(one.value for one in at.markdown)
     assert "Orders missing at Meta: **1 shop**" in said
@@ -57,14 +63,23 @@ def test_a_shop_that_misses_orders_and_is_silent(store: Engine, opens: Opens) ->
     assert "the shop is quiet or closed" in told
 
 
-def test_what_is_out_of_balance_stands_on_the_first_page_with_app_and_day(store: Engine, opens: Opens) -> None:
-    many_apps(store, 1, now=NOW)
-    purchases(store, 2)
+def test_what_is_out_of_balance_stands_on_the_first_page_with_app_and_day(
+    store: Engine, opens: Opens, now: datetime
+) -> None:
+    many_apps(store, 1, now=now)
+    purchases(store, 2, now)
     with writing(store) as conn:
         gone = conn.scalar(select(capi_event.c.id).limit(1))
         conn.execute(delete(capi_outbox).where(capi_outbox.c.id == gone))
         conn.execute(delete(capi_event).where(capi_event.c.id == gone))
-    accounts.keep(store, Policy(), now=NOW)
+    accounts.keep(store, Policy(), now=now)
     at = opens("overview")
-    day = ledger.day_of(NOW - 6 * HOUR) - DAY
+    day = ledger.day_of(now - 6 * HOUR) - DAY
     assert f"Shop 0, {day:%Y-%m-%d}: 1 event came in and stands in no account" in [one.value for one in at.text]
+    assert not [one for one in at.caption if "capi-console ledger" in one.value]
+    with writing(store) as conn:
+        others = [{"app_id": f"b{n}", "day": day, "off": 1} for n in range(25)]
+        conn.execute(insert(capi_ledger), others)
+    at = opens("overview")
+    assert len([one for one in at.text if "in no account" in one.value]) == 20
+    assert "And 6 more: capi-console ledger" in [one.value for one in at.caption]

@@ -63,7 +63,9 @@ def keep_drill(file: Path) -> None:
     facts = json.loads(file.read_text(encoding="utf-8"))
     if facts["short"]:
         raise SystemExit(f"{file} is of a short drill: run it in full")
-    told = [f"{name}: {said}" for name, said in facts["rows"].items() if said != "none"]
+    if facts.get("how"):
+        raise SystemExit(f"{file} is of a drill that was made smaller or larger: run it as it is promised")
+    told = [facts["form"], *(f"{name}: {said}" for name, said in facts["rows"].items() if said != "none")]
     if "accepted" in facts:
         told.insert(0, f"{facts['accepted']:,} accepted, {facts['lost']} lost, {facts['duplicates']:,} duplicates")
     kept = {"date": facts["at"][:10], "machine": facts["machine"], "held": facts["holds"], "told": told}

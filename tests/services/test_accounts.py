@@ -8,10 +8,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, delete, event, func, insert, select, update
+from sqlalchemy import Engine, delete, event, func, insert, select, text, update
 
 from core.desk import accounts as shown
 from core.desk import snapshot
+from core.desk.explain import NOBODY, REASONS
 from core.desk.ledger import imbalances
 from core.doors.intake import Entry, Intake
 from core.errors import StoreError
@@ -132,6 +133,26 @@ def test_an_event_belongs_to_the_day_on_which_it_came_and_is_counted_when_it_goe
     assert off(world.engine, clock.now) == []
 
 
+def test_a_day_with_one_waiting_event_is_counted_once_an_hour(world: World, shop: App, clock: Clock) -> None:
+    """What has not changed is noted as seen all the same, else the day would be due at every look."""
+    other = world.an_app(world.meta.create_token())
+    world.an_event(other)
+    world.deliver(other)
+    world.an_event(shop)
+    clock.now = later = NOON + 2 * DAY
+    today = ledger.day_of(NOON)
+
+    def due(minutes: int) -> bool:
+        with reading(world.engine) as conn:
+            return today in ledger.days_due(conn, now=later + minutes * MINUTE)
+
+    for minutes in (0, 61):
+        assert due(minutes)
+        accounts.keep(world.engine, POLICY, now=later + minutes * MINUTE)
+        assert not due(minutes + 1)
+    assert (due(120), due(122)) == (False, True)
+
+
 def test_a_skipped_line_that_gives_way_on_another_day_keeps_both_days_right(
     world: World, shop: App, clock: Clock
 ) -> None:
@@ -179,6 +200,25 @@ def test_a_line_that_nobody_counted_is_found_too(world: World, shop: App, clock:
         conn.execute(delete(capi_taken))
     accounts.keep(world.engine, POLICY, now=clock.now)
     assert off(world.engine, clock.now) == [(shop.id, "11-23", -1)]
+
+
+def test_an_imbalance_of_a_day_that_nobody_counts_again_becomes_history(world: World, shop: App, clock: Clock) -> None:
+    world.an_event(shop)
+    with writing(world.engine) as conn:
+        conn.execute(delete(capi_outbox))
+        conn.execute(delete(capi_event))
+    for days, open_ in ((0, 1), (ledger.LOOKED_BACK - 1, 1), (ledger.LOOKED_BACK, 0)):
+        clock.now = NOON + days * DAY
+        world.an_event(shop)
+        accounts.keep(world.engine, POLICY, now=clock.now)
+        alerts.scan(world.engine, POLICY, now=clock.now, kinds=["ledger"])
+        with reading(world.engine) as conn:
+            alerted, off_ = alert_keeper.open_alerts(conn), ledger.out_of_balance(conn)
+            assert len(alerted) == len(off_) == ledger.days_off(conn) == open_
+            figures = snapshot.figures(conn, now=clock.now, soon=DAY, window=DAY, tasks=[])
+            assert figures["capi_ledger_off", ""] == open_
+            kept = [row.counts.off for row in shown.account(conn, now=clock.now, days=30, app=shop.id)]
+        assert kept[-1] == 1, "it can still be looked up"
 
 
 def test_an_imbalance_that_is_mended_is_over(world: World, shop: App, clock: Clock) -> None:
@@ -303,11 +343,16 @@ def test_what_comes_in_between_the_look_and_the_writing_is_not_lost(world: World
 
 def test_neither_the_count_nor_the_console_reads_all_events(world: World, shop: App, clock: Clock) -> None:
     world.an_event(shop)
+    days = [ledger.day_of(NOON) - ago * DAY for ago in range(ledger.LOOKED_BACK)]
+    with writing(world.engine) as conn:
+        rows = [{"app_id": f"other{n}", "day": day, "checked_at": NOON} for n in range(300) for day in days]
+        conn.execute(insert(capi_ledger), rows)
+        conn.execute(text("ANALYZE"))
     with planned(world.engine) as plans:
         accounts.keep(world.engine, POLICY, now=clock.now)
         with reading(world.engine) as conn:
             imbalances(conn, clock.now)
-            ledger.why_missing(conn, shop.id, ledger.day_of(NOON))
+            ledger.why_missing(conn, shop.id, ledger.day_of(NOON), ledger.day_of(NOON))
             shown.order_days(conn, shop.id, now=clock.now)
             shown.off(conn)
     assert len(plans) > 20
@@ -388,6 +433,15 @@ def test_the_reason_is_told_by_what_became_of_the_orders(world: World, shop: App
         "6 wait: The app has no access token yet; 5 will never go: It waited until Meta would no longer take it; "
         "2 were not sent: A purchase without a value"
     )
+
+
+def test_what_is_nobodys_to_mend_is_no_missing_order() -> None:
+    """Each reason not to send a purchase of which nobody has to do anything is kept back; the rest are not reasons to
+    skip one: carts and checkouts, repeated events, and what ended after it had waited."""
+    others = {"duplicate", "empty", "completed", "past_deadline", "app_gone", "redacted"}
+    nobodys = {reason for reason, said in REASONS.items() if said.whose == NOBODY}
+    assert nobodys - others == set(ledger.KEPT_BACK) - {"paused", "pixel_disabled"}
+    assert set(ledger.KEPT_BACK) <= set(REASONS)
 
 
 def test_an_order_told_twice_is_one_and_a_few_orders_are_no_alert(world: World, shop: App, clock: Clock) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import Engine, insert, select, update
+from sqlalchemy import Engine, event, insert, select, update
 
 from core.desk import accounts as shown
+from core.desk import find_story
 from core.desk.app_list import app_rows
 from core.services import alerts, shortfalls
 from core.services.policy import Policy
@@ -187,9 +188,74 @@ def test_when_nothing_comes_from_anybody_it_is_no_shops_fault(engine: Engine) ->
     alerts.scan(engine, POLICY, now=later, kinds=alerts.SLOW)
     with reading(engine) as conn:
         assert [(row.subject, row.title) for row in alert_keeper.open_alerts(conn)] == [("", "Every shop")]
-        assert shown.told(conn) == {}
+        assert shown.told(alert_keeper.open_alerts(conn)) == {}
     hears(engine, "a3", TRACK, [later])
-    assert set(silent(engine, later + MINUTE)) == {"a0", "a1", "a2"}
+    assert silent(engine, later + MINUTE) == {}, "what was our own outage is not held against the others"
+    assert alerts.scan(engine, POLICY, now=later + MINUTE, kinds=alerts.SLOW) == alerts.Change(0, 0, 1)
+    hears(engine, "a3", TRACK, weeks(later, later + 2 * HOUR))
+    assert silent(engine, later + 115 * MINUTE) == {}
+    assert set(silent(engine, later + 125 * MINUTE)) == {"a0", "a1", "a2"}
+
+
+def test_a_shop_that_was_silent_before_our_outage_stays_so_until_it_is_heard(engine: Engine) -> None:
+    """Neither "recovered" while nothing comes from anybody, nor told anew when the others are back."""
+    many_apps(engine, 4, now=MONDAY)
+    for number in range(4):
+        lived(engine, NOW + (3 if number else 0) * HOUR, number=number, kinds=(TRACK,))
+    gone, back = NOW + 3 * HOUR, NOW + 9 * HOUR
+
+    def scan(now: datetime) -> tuple[int, int]:
+        found = alerts.scan(engine, POLICY, now=now, kinds=["silent_shop"])
+        return found.opened, found.closed
+
+    assert scan(gone) == (1, 0)
+    assert scan(back) == (1, 0)
+    with reading(engine) as conn:
+        assert {row.subject for row in alert_keeper.open_alerts(conn)} == {"a0", ""}
+    hears(engine, "a3", TRACK, [back])
+    assert scan(back + MINUTE) == (0, 1)
+    assert set(silent(engine, back + MINUTE)) == {"a0"}
+    hears(engine, "a0", TRACK, [back + 2 * MINUTE])
+    assert scan(back + 3 * MINUTE) == (0, 1)
+
+
+def test_a_night_in_which_every_shop_sleeps_is_no_outage(engine: Engine) -> None:
+    """Else each morning would forgive the one that was lost the day before."""
+    many_apps(engine, 3, now=MONDAY)
+    evening = MONDAY + 22 * DAY + 20 * HOUR
+    for number in range(3):
+        lived(engine, evening - (0 if number else 2) * HOUR, number=number, kinds=(TRACK,), when=by_day)
+    for number in (1, 2):
+        hears(engine, f"a{number}", TRACK, [evening + 12 * HOUR])
+    assert set(silent(engine, evening + 12 * HOUR + 20 * MINUTE)) == {"a0"}
+
+
+def test_within_the_hour_the_numbers_of_a_week_are_not_written_again(shop: Engine) -> None:
+    lived(shop, NOW, kinds=(TRACK,))
+    written: list[str] = []
+    event.listen(shop, "before_cursor_execute", lambda *seen: written.append(seen[2]))
+    hears(shop, "a0", TRACK, [NOW + MINUTE])
+    written.clear()
+    for minutes in (2, 15, 16):
+        hears(shop, "a0", TRACK, [NOW + minutes * MINUTE])
+    assert len([one for one in written if one.startswith("UPDATE capi_rhythm")]) == 3
+    assert not [one for one in written if one.startswith("INSERT INTO capi_rhythm")]
+    with reading(shop) as conn:
+        (row,) = rhythms.of_apps(conn, ["a0"])
+    assert (row.last_at, row.count, row.hour) == (NOW + 16 * MINUTE, 2, NOW)
+    hears(shop, "a0", TRACK, [NOW + HOUR])
+    with reading(shop) as conn:
+        (row,) = rhythms.of_apps(conn, ["a0"])
+    assert (row.count, row.expected[NOW.weekday() * 24 + NOW.hour]) == (1, pytest.approx(0.7 * 6 + 0.3 * 2))
+
+
+def test_one_shop_is_asked_for_alone(engine: Engine) -> None:
+    many_apps(engine, 2, now=MONDAY)
+    for number in range(2):
+        lived(engine, NOW, number=number)
+    with reading(engine) as conn:
+        found = shortfalls.silence(conn, now=NOW + 3 * HOUR, app_id="a1")
+    assert [one.app_id for one in found.shops] == ["a1"]
 
 
 def test_while_arrivals_are_not_folded_nobody_is_called_silent_and_what_was_told_stands(shop: Engine) -> None:
@@ -242,10 +308,14 @@ def test_the_console_finds_them_and_no_event_is_read_for_it(shop: Engine) -> Non
         (row,) = app_rows(conn, show="silent")
         assert (row.app_id, row.silent, row.missing) == ("a0", True, False)
         assert app_rows(conn, show="orders missing") == []
-        assert shown.told(conn) == {"silent_shop": 1}
+        assert shown.told(alert_keeper.open_alerts(conn)) == {"silent_shop": 1}
         since, why = shown.silence_of(conn, "a0", now=later) or ("", "")
+        told = find_story.story(conn, "app", "a0", now=later)
     assert since.startswith("no storefront calls and no webhooks since 2026-11-16 09:50 UTC; usually something comes 3")
     assert why.startswith("Neither storefront calls nor webhooks come")
+    assert told.now.what.startswith("Neither storefront calls nor webhooks come")
+    assert since in told.now.what
+    assert told.tone == "wait"
 
 
 def test_a_receipt_of_a_kind_is_heard_of_by_its_events(shop: Engine) -> None:

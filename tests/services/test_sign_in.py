@@ -12,12 +12,14 @@ from sqlalchemy import Engine, inspect, select, text
 
 from core.desk import people
 from core.desk.operators import Operator
+from core.doors import timetable
 from core.secret import Secret
 from core.services import passwords, sign_in
 from core.services.sign_in import IDLE, LOCAL, LONGEST, LockedOut, WrongPassword
 from core.store import audit, lockouts
 from core.store.database import reading, writing
 from core.store.schema import capi_audit, capi_lockout, capi_session
+from tests.world import World
 
 PASSWORD, WRONG = "correct horse battery", "wrong horse battery"
 HERE, THERE = "192.0.2.7", "198.51.100.9"
@@ -233,6 +235,17 @@ def test_no_password_no_cookie_and_no_typed_name_is_stored(ada: Engine, now: dat
     assert "'ada'" in stored
     for secret in (PASSWORD, cookie, "typed-into-the-wrong-field", HERE, THERE):
         assert secret not in stored
+
+
+def test_upkeep_forgets_tries_for_names_by_which_nobody_ever_gets_in(world: World) -> None:
+    (upkeep,) = [task for task in timetable.TASKS if task.name == "upkeep"]
+    now = world.clock()
+    with writing(world.engine) as conn:
+        lockouts.take(conn, [f"name {n}" for n in range(3)], now=now - lockouts.FORGOTTEN_AFTER - MINUTE)
+        lockouts.take(conn, ["name fresh"], now=now)
+    upkeep.run(world.service(), now)
+    with reading(world.engine) as conn:
+        assert conn.scalars(select(capi_lockout.c.tried_at)).all() == [now]
 
 
 def test_real_passwords_are_slow_and_none_to_compare_with_is_as_slow(monkeypatch: pytest.MonkeyPatch) -> None:

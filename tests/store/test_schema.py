@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -95,6 +98,88 @@ def test_sqlite_is_durable_and_waits_for_locks(sqlite_engine: Engine) -> None:
             for name in ("journal_mode", "synchronous", "busy_timeout", "foreign_keys")
         }
     assert pragmas == {"journal_mode": "wal", "synchronous": 2, "busy_timeout": 10_000, "foreign_keys": 1}
+
+
+@pytest.fixture
+def older(empty_postgres_url: str) -> Iterator[Engine]:
+    """PostgreSQL at the revision before indexes on attempts, aliases and events were made."""
+    engine = database.open_engine(empty_postgres_url)
+    with database.writing(engine) as conn:
+        platform.ensure(conn)
+        command.upgrade(migrate.config(conn), "0006")
+        conn.execute(text("INSERT INTO capi_pixel (pixel_id) VALUES ('77')"))
+    yield engine
+    engine.dispose()
+
+
+# What delivery and acceptance touch, in their order.
+WRITERS = (
+    (
+        "UPDATE capi_pixel SET pixel_id = pixel_id",
+        "INSERT INTO capi_attempt (at, pixel_id, fingerprint, events, duration_ms) VALUES (now(), '77', 'fp', 1, 5)",
+        "UPDATE capi_event SET attempts = attempts",
+    ),
+    ("UPDATE capi_alias SET alias = alias", "UPDATE capi_event SET attempts = attempts", "DELETE FROM capi_outbox"),
+)
+
+
+def test_a_database_in_use_is_migrated_and_nobody_who_writes_is_turned_away(older: Engine) -> None:
+    """Writers take their tables in another order than migrations do: none may end as a deadlock's victim."""
+    ended, rounds = threading.Event(), [0, 0]
+
+    def write(writer: int) -> None:
+        while not ended.is_set():
+            with database.writing(older) as conn:
+                for statement in WRITERS[writer]:
+                    conn.execute(text(statement))
+                    time.sleep(0.05)
+            rounds[writer] += 1
+            time.sleep(0.01)
+
+    with ThreadPoolExecutor(2) as pool:
+        writers = [pool.submit(write, writer) for writer in (0, 1)]
+        time.sleep(0.3)
+        try:
+            migrate.migrate(older)
+        finally:
+            ended.set()
+        for writer in writers:
+            writer.result()
+    with database.reading(older) as conn:
+        assert migrate.current(conn) == migrate.newest()
+    assert min(rounds) > 0
+
+
+def test_a_migration_gives_way_to_one_that_is_under_way_and_comes_back(older: Engine) -> None:
+    """It holds what the other wants next: the other goes on within a second."""
+    began, waited = threading.Event(), []
+
+    def write() -> None:
+        with database.writing(older) as conn:
+            conn.execute(text(WRITERS[0][1]))
+            began.set()
+            time.sleep(0.4)
+            started = time.monotonic()
+            conn.execute(text(WRITERS[0][2]))
+            waited.append(time.monotonic() - started)
+
+    with ThreadPoolExecutor(1) as pool:
+        writer = pool.submit(write)
+        began.wait(10)
+        migrate.migrate(older)
+        writer.result()
+    assert 0.05 < waited[0] < 2, "it was in the way, for a moment"
+    with database.reading(older) as conn:
+        assert migrate.current(conn) == migrate.newest()
+
+
+def test_a_database_that_is_never_free_is_left_as_it_is(older: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(migrate, "_TRIES", 2)
+    with database.reading(older) as conn:
+        conn.execute(text("SELECT count(*) FROM capi_event"))
+        with pytest.raises(StoreError, match=r"is busy: .* nothing was changed; run `capi-console migrate` again"):
+            migrate.migrate(older)
+        assert migrate.current(conn) == "0006"
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])

@@ -8,13 +8,20 @@ import pytest
 
 from core import clock
 from core.desk.ledger import imbalances
-from core.store.database import reading
+from core.store.database import open_engine, reading
+
+# Whichever of them a trial uses, by itself or through `world`, `engine` and their like.
+DATABASES = ("database_url", "postgres_url", "sqlite_url")
 
 
 @pytest.fixture(autouse=True)
 def _balanced(request: pytest.FixtureRequest) -> Iterator[None]:
-    engine = request.getfixturevalue("engine") if "engine" in request.fixturenames else None
+    urls = [request.getfixturevalue(name) for name in DATABASES if name in request.fixturenames]
     yield
-    if engine is not None:
-        with reading(engine) as conn:
-            assert imbalances(conn, clock.now()) == []
+    for url in urls:
+        engine = open_engine(url, pool_size=1)
+        try:
+            with reading(engine) as conn:
+                assert imbalances(conn, clock.now()) == []
+        finally:
+            engine.dispose()
