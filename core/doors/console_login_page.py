@@ -107,4 +107,5 @@ def from_elsewhere() -> str:
 
 
 def _page(title: str, body: str) -> str:
-    return page(f"{title} · CAPI console", body, style=_STYLE)
+    # A browser that is told of no icon asks for one, as a stranger.
+    return page(f"{title} · CAPI console", body, style=_STYLE, more='<link rel="icon" href="data:,">')

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 
-def page(title: str, body: str, *, style: str) -> str:
-    """The whole document. `title` and `body` are HTML already: whatever others wrote was escaped before."""
+def page(title: str, body: str, *, style: str, more: str = "") -> str:
+    """The whole document; `more` goes into its head. All of it is HTML: what others wrote was escaped before."""
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -12,9 +12,8 @@ def page(title: str, body: str, *, style: str) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="robots" content="noindex, nofollow">
 <meta name="color-scheme" content="light dark">
-<link rel="icon" href="data:,">
 <title>{title}</title>
-<style>{style}</style>
+<style>{style}</style>{more}
 </head>
 <body>
 <main>{body}</main>
