@@ -37,7 +37,7 @@ PLACES: Final = {
     "refresh.after_store": "the new token is committed, the events that wait for it are not released",
     "reconnect.before_store": "a login's code is used up, its token is in memory only",
     "job.before_record": "a job's refresh is done, its row does not say so",
-    "job.mid_chunk": "a row of a job is done, others of its chunk are not",
+    "job.mid_chunk": "a piece of a job is done, others of its chunk are not",
     "rollup.before_commit": "an hour is counted anew, nothing is committed",
     "retention.before_commit": "a step's rows are deleted, nothing is committed",
     "rekey.before_commit": "tokens are encrypted with the newest key, nothing is committed",

@@ -29,6 +29,12 @@ def is_known(url: str, hosts: Collection[str]) -> bool:
     return (parts.scheme == "https" and host in hosts) or is_loopback(host)
 
 
+def is_confidential(url: str) -> bool:
+    """Whether nobody on the way reads what is said there: https, or this machine."""
+    parts = urlsplit(url)
+    return bool(parts.hostname) and (parts.scheme == "https" or is_loopback(parts.hostname or ""))
+
+
 def shown(host: str) -> str:
     """A host to listen on as people reach it from this machine, ready for a URL."""
     named = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)

@@ -19,9 +19,10 @@ class SecretLeak(CoreError, TypeError):
 class Secret:
     """A token or an app secret: prints as its fingerprint, compares in constant time.
 
-    `reveal()` is called in three files only: the column that stores tokens (`core/store/sealing.py`), the client
-    that sends them (`core/meta/graph.py`) and the one that hands alert addresses on (`core/services/channels.py`);
-    a test reads the source to keep it so. HMAC keys go through `sign`.
+    `reveal()` is called in four files only: the column that stores tokens (`core/store/sealing.py`), the client
+    that sends them (`core/meta/graph.py`) and those that hand on alert addresses (`core/services/channels.py`) and
+    the client secret of sign-in (`core/services/oidc.py`); a test reads the source to keep it so. HMAC keys go
+    through `sign`.
     """
 
     __slots__ = ("_value",)

@@ -71,6 +71,24 @@ class Fields(BaseSettings):
         pattern=r"^https?://[^\s/]+$",
         description="where people reach the console from elsewhere, such as https://console.example.com",
     )
+    oidc_issuer: str | None = Field(
+        None,
+        alias="CAPI_OIDC_ISSUER",
+        pattern=r"^https?://[^\s?#@]+$",
+        description="whose accounts people may sign in with, such as https://accounts.google.com (OpenID Connect)",
+    )
+    oidc_client_id: str | None = Field(
+        None, alias="CAPI_OIDC_CLIENT_ID", description="id under which the console is registered there"
+    )
+    oidc_client_secret: Secret | None = Field(
+        None, alias="CAPI_OIDC_CLIENT_SECRET", description="secret that belongs to that id"
+    )
+    oidc_name: str | None = Field(
+        None,
+        alias="CAPI_OIDC_NAME",
+        max_length=40,
+        description="what the button says after “Sign in with”; the issuer's host without it",
+    )
     sandbox_port: Port = Field(
         8090, alias="CAPI_SANDBOX_PORT", description="port the sandbox listens on (loopback only)"
     )

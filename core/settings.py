@@ -27,6 +27,8 @@ from core.setting_fields import Fields
 ENV_FILE = Path(".env")
 # 32 random bytes in URL-safe base64.
 _KEY = re.compile(r"[A-Za-z0-9_-]{43}")
+# All of them or none.
+_OIDC = ("oidc_issuer", "oidc_client_id", "oidc_client_secret")
 
 
 class Settings(Fields):
@@ -70,7 +72,14 @@ class Settings(Fields):
         return tuple(parts)
 
     @field_validator(
-        "facebook_app_id", "facebook_app_secret", "public_url", "console_public_url", "heartbeat_url", mode="before"
+        "facebook_app_id",
+        "facebook_app_secret",
+        "public_url",
+        "console_public_url",
+        "heartbeat_url",
+        *_OIDC,
+        "oidc_name",
+        mode="before",
     )
     @classmethod
     def _blank_is_absent(cls, value: Any) -> Any:
@@ -84,6 +93,17 @@ class Settings(Fields):
         ):
             if not (hosts.is_known(url, known) or (self.allow_any_graph_url and urlsplit(url).hostname)):
                 raise ValueError(f"{name}: put https://{known[0]} there (others need CAPI_ALLOW_ANY_GRAPH_URL=true)")
+        return self
+
+    @model_validator(mode="after")
+    def _oidc(self) -> Settings:
+        lacking = [field for field in _OIDC if getattr(self, field) is None]
+        if lacking and len(lacking) < len(_OIDC):
+            given = next(field for field in _OIDC if field not in lacking)
+            info, other = (type(self).model_fields[field] for field in (lacking[0], given))
+            raise ValueError(f"{info.alias} is not set and {other.alias} is: put there the {info.description}")
+        if self.oidc_issuer and not hosts.is_confidential(self.oidc_issuer):
+            raise ValueError("CAPI_OIDC_ISSUER: put an address there that begins with https://")
         return self
 
     @field_validator("failpoints")
@@ -107,14 +127,20 @@ class Settings(Fields):
         return f"http://{hosts.shown(self.console_host)}:{self.console_port}"
 
     @cached_property
+    def console_address(self) -> str:
+        """Where people are led to at the console: its public address, else its own on this machine."""
+        return self.console_public_url or self.console_url
+
+    @cached_property
     def sandbox_url(self) -> str:
         return f"http://127.0.0.1:{self.sandbox_port}"
 
     def secrets(self) -> tuple[Secret, ...]:
         """What must be struck from every log line."""
         own = (self.facebook_app_secret,) if self.facebook_app_secret else ()
+        oidc = (self.oidc_client_secret,) if self.oidc_client_secret else ()
         monitor = (Secret(self.heartbeat_url),) if self.heartbeat_url else ()
-        return (*own, *self.shopify_api_secret, *self.alert_urls, *self.encryption_keys, *monitor)
+        return (*own, *oidc, *self.shopify_api_secret, *self.alert_urls, *self.encryption_keys, *monitor)
 
     def require(self, *fields: str) -> None:
         """SettingsError unless every one of these fields has a value."""

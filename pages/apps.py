@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from core.desk import app_list, frames_setup
+from core.desk.alert_lines import plural
 from core.doors import console, console_apps
 from core.doors import console_orders as orders
 from core.doors import console_rows as paging
@@ -43,6 +44,6 @@ chosen = paging.select_rows(
     mode="single-row",
     **tables.apps(len(rows), alt="Apps"),
 )
-st.caption(f"{total:,} apps")
+st.caption(plural(total, "app"))
 for row in (row for row in rows if row.app_id in chosen):
     console_apps.drawer(row, operator)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from core import clock
-from core.desk import exports, frames, queries
+from core.desk import exports, frames, queries, zones
 from core.doors import console, console_retry
 from core.doors import console_drawers as drawers
 from core.doors import console_orders as orders
@@ -34,31 +34,35 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     failure = st.selectbox(
         "Cause", ["", *words], key="cause", bind="query-params", format_func=lambda word: frames.said(word) or "Any"
     )
+    received = st.segmented_control(
+        "Received", list(zones.PERIODS), default="Any time", required=True, key="received", bind="query-params"
+    )
     view = st.segmented_control(
         "Show", list(queries.VIEWS), default="still in time", required=True, key="show", bind="query-params"
     )
-filters = {"view": view or "still in time", "failure": failure or None, "search": search}
+span = zones.period(received or "Any time", now=now, zone=console.zone())
+filters = {"view": view or "still in time", "failure": failure or None, "search": search, **span}
 with console.looking() as conn:
     total = queries.failed_total(conn, now=now, **filters)
-    rows = queries.failed_events(
-        conn, now=now, after=paging.cursor("events", filters), limit=paging.PAGE_ROWS + 1, **filters
-    )
+    after = paging.cursor("events", {**filters, "received": received})
+    rows = queries.failed_events(conn, now=now, after=after, limit=paging.PAGE_ROWS + 1, **filters)
 shown, more = rows[: paging.PAGE_ROWS], len(rows) > paging.PAGE_ROWS
 actions = st.container(horizontal=True, vertical_alignment="center")
 if not shown:
-    st.info("No event fits. Clear the search, choose another cause or another view.", icon=":material/search_off:")
+    st.info("No event fits. Clear the search, choose another cause, time or view.", icon=":material/search_off:")
 chosen = paging.select_rows(
     "events", frames.failed(shown), [row.id for row in shown], **tables.failed(len(shown), alt="Failed events")
 )
 paging.pager("events", after=(shown[-1].deadline_at, shown[-1].id) if more else None)
 
+days = f"{received} {console.local(span['since']):%Y-%m-%d}" if span["since"] else None
 with actions:
     console_retry.buttons(operator, chosen, filters=filters, total=total, shown=shown, now=now)
     paging.download(
         "Failed events",
-        exports.file_name("failed-events", now=now, filters=[view, failure, search]),
-        lambda conn: exports.failed_report(conn, now=now, **filters),
+        exports.file_name("failed-events", now=now, filters=[view, failure, days, search]),
+        lambda conn, zone: exports.failed_report(conn, now=now, zone=zone, **filters),
     )
-    st.caption(f"{frames.count(total)} events in this view")
+    st.caption("1 event in this view" if total == 1 else f"{frames.count(total)} events in this view")
 if len(chosen) == 1:
     drawers.event(chosen[0])

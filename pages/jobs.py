@@ -35,6 +35,6 @@ for job in (row for row in shown if row.id in chosen):
     paging.download(
         "Result",
         exports.file_name(f"job-{job.id}", now=clock.now(), filters=[job.kind]),
-        lambda conn, job=job: exports_work.job_report(conn, job.id),
+        lambda conn, zone, job=job: exports_work.job_report(conn, job.id, zone=zone),
     )
     st.caption(f"The first {len(items):,} of {job.total:,}")

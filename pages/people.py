@@ -64,5 +64,5 @@ with st.container(horizontal=True, vertical_alignment="center"):
     paging.download(
         "Audit trail",
         exports.file_name("audit", now=now, filters=[period, who, action, about]),
-        lambda conn: audit_trail.audit_report(conn, **filters),
+        lambda conn, zone: audit_trail.audit_report(conn, zone=zone, **filters),
     )

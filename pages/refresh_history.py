@@ -32,21 +32,24 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
     period = st.segmented_control(
         "Period", list(PERIODS), default="30 days", required=True, key="period", bind="query-params"
     )
+    bars = st.segmented_control(
+        "Bars by", list(charts.REFRESHES), default="outcome", required=True, key="bars_by", bind="query-params"
+    )
 outcomes = st.pills(
     "Outcome", list(OUTCOMES), selection_mode="multi", key="outcome", bind="query-params", format_func=frames.said
 )
 since = now - timedelta(days=PERIODS[period or "30 days"])
 filters = {"search": search, "outcomes": outcomes, "since": since}
 with console.looking() as conn:
-    days = queries.refreshes_per_day(conn, since=since)
-    rows = queries.refresh_history(
-        conn, before=paging.cursor("refreshes", filters), limit=paging.PAGE_ROWS + 1, **filters
-    )
+    days = queries.refreshes_per_day(conn, since=since, by=bars or "outcome")
+    before = paging.cursor("refreshes", {**filters, "period": period})
+    rows = queries.refresh_history(conn, before=before, limit=paging.PAGE_ROWS + 1, **filters)
 
 if not days:
     st.info("Nothing was refreshed in this time. Tokens are refreshed by themselves 30 days before their end.")
     st.stop()
-st.plotly_chart(charts.refresh_outcomes(days), alt="Refreshes per day by outcome", config=charts.PLAIN)
+figure = charts.refreshes(days, charts.REFRESHES[bars or "outcome"])
+st.plotly_chart(figure, alt=f"Refreshes per day by {bars}", config=charts.PLAIN)
 if not rows:
     st.info("No refresh fits. Clear the search or choose another outcome.", icon=":material/search_off:")
 shown, more = rows[: paging.PAGE_ROWS], len(rows) > paging.PAGE_ROWS
@@ -62,7 +65,7 @@ with st.container(horizontal=True, vertical_alignment="center"):
     paging.download(
         "Refresh history",
         exports.file_name("refresh-history", now=now, filters=[period, *(outcomes or []), search]),
-        lambda conn: exports.refresh_report(conn, **filters),
+        lambda conn, zone: exports.refresh_report(conn, zone=zone, **filters),
     )
 for row in (row for row in shown if row.id in chosen):
     drawers.refresh(row)

@@ -6,7 +6,7 @@ import streamlit as st
 
 from core import clock
 from core.desk import commands, exports, frames, queries
-from core.doors import charts, console, console_tokens
+from core.doors import console, console_tokens
 from core.doors import console_orders as orders
 from core.doors import console_rows as paging
 from core.doors import console_tables as tables
@@ -22,7 +22,6 @@ search = st.text_input("Search", key="token", bind="query-params", type="search"
 with console.looking() as conn:
     counts = queries.health_counts(conn, now=now, search=search, **ahead)
     due = queries.due_fingerprints(conn, now=now, window=ahead["window"])
-    days = queries.expiries_by_day(conn, now=now, days=60, **ahead)
 words = [str(word) for word in Health]
 health = st.pills("Health", words, selection_mode="multi", key="health", bind="query-params")
 st.caption(" · ".join(f"{word} {count:,}" for word, count in counts.items() if count))
@@ -32,9 +31,7 @@ if not sum(counts.values()) and not search:
     st.stop()
 
 with st.expander("Ends in the next 60 days", expanded=True, icon=":material/calendar_month:"):
-    start = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    figure = charts.expiry_calendar(days, start=start)
-    st.plotly_chart(figure, alt="Apps by the day their token ends, by health", config=charts.PLAIN)
+    console_tokens.calendar(now)
 
 actions = st.container(horizontal=True, vertical_alignment="bottom")
 page = paging.pages(total, key="page")
@@ -68,7 +65,7 @@ with actions:
     paging.download(
         "Expiry report",
         exports.file_name("expiry-report", now=now, filters=[*(health or []), search]),
-        lambda conn: exports.expiry_report(conn, now=now, search=search, health=health, **ahead),
+        lambda conn, zone: exports.expiry_report(conn, now=now, search=search, health=health, zone=zone, **ahead),
     )
 if len(chosen) == 1:
     console_tokens.drawer(next(row for row in rows if row.app_id == chosen[0]), operator)

@@ -16,6 +16,7 @@ from sqlalchemy import Engine, create_engine, text
 from core.clock import now as real_now
 from core.desk.explain import FAILURES, OUTCOMES, REASONS, RECEIPTS, Explanation
 from core.desk.explain_shops import SILENCES
+from core.desk.explain_sign_in import SIGN_INS
 from core.desk.explain_tokens import ALERTS, CASES, FINDINGS, INCIDENTS
 from core.doors import endpoint_track, endpoint_webhooks
 from core.doors.cli import app as cli
@@ -119,6 +120,7 @@ def test_failures() -> None:
         ("When it is not one token's fault: incidents", INCIDENTS),
         ("Kinds of alerts", ALERTS),
         ("Silent shops", SILENCES),
+        ("With an account kept elsewhere", SIGN_INS),
         ("Logins that are not taken", {word: said for word, said in CASES.items() if word not in cases.STATES}),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Final
 
 from sqlalchemy import Connection, Select, func, select
@@ -88,6 +88,7 @@ def audit_report(
     action: str | None = None,
     about: str | None = None,
     since: datetime | None = None,
+    zone: tzinfo = UTC,
 ) -> Iterator[str]:
     """CSV lines: the trail, newest first, read page by page."""
 
@@ -99,7 +100,7 @@ def audit_report(
                 yield (row.id, row.at, row.by, row.action, row.subject, row.count, row.reason, row.result)
             before = page[-1].id
 
-    return csv_lines(COLUMNS, rows())
+    return csv_lines(COLUMNS, rows(), zone=zone)
 
 
 def _between(wanted: Select, since: datetime | None, before: int | None) -> Select:

@@ -31,6 +31,7 @@ from core.store.platform_tables import app
 from core.store.schema import capi_app, capi_event, capi_pixel
 
 BOUND = 100_000
+NOT_ALL = "Choose a cause or a time, or search for something first: everything at once is not sent again"
 STATES = ("parked", "dead", "due")
 
 
@@ -93,13 +94,15 @@ def failed_events(
     view: str = "still in time",
     failure: str | None = None,
     search: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
     after: tuple[datetime, int] | None = None,
     limit: int = 200,
 ) -> list[FailedEvent]:
-    """Soonest deadline first (dead ones: latest first); the next page comes with `after` = the last row's
-    (deadline_at, id). KeyError for an unknown view."""
+    """Soonest deadline first (dead ones: latest first), received from `since` on and before `until`; the next page
+    comes with `after` = the last row's (deadline_at, id). KeyError for an unknown view."""
     looked = VIEWS[view]
-    wanted = _filters(failure, search)
+    wanted = _filters(failure, search, since, until)
     branches = [
         select(_branch(looked, state, wanted, now=now, after=after, limit=limit).subquery()) for state in looked.states
     ]
@@ -114,11 +117,18 @@ def failed_events(
 
 
 def failed_total(
-    conn: Connection, *, now: datetime, view: str, failure: str | None = None, search: str | None = None
+    conn: Connection,
+    *,
+    now: datetime,
+    view: str,
+    failure: str | None = None,
+    search: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
 ) -> int:
     """How many `failed_events` would list in all; a count of BOUND or more means "at least"."""
     looked = VIEWS[view]
-    wanted = _filters(failure, search)
+    wanted = _filters(failure, search, since, until)
     total = 0
     for state in looked.states:
         base = _branch(looked, state, wanted, now=now, after=None, limit=BOUND)
@@ -133,15 +143,17 @@ def failed_ids(
     view: str,
     failure: str | None = None,
     search: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
     everything: bool = False,
 ) -> list[int]:
     """Ids of all that `failed_events` would list in all, BOUND of each state at most, the most urgent first.
 
-    Refused without a cause or a search, unless it was said that `everything` is meant.
+    Refused without a cause, a search or a time, unless it was said that `everything` is meant.
     """
-    wanted = _filters(failure, search)
+    wanted = _filters(failure, search, since, until)
     if not wanted and not everything:
-        raise Refused("choose a cause or search for something first: everything at once is not sent again")
+        raise Refused(NOT_ALL)
     looked = VIEWS[view]
     return [
         id_
@@ -219,9 +231,13 @@ def in_state(state: str) -> ColumnElement[bool]:
     return and_(capi_event.c.state == literal_column(f"'{state}'"), known)
 
 
-def _filters(failure: str | None, search: str | None) -> list[Any]:
+def _filters(failure: str | None, search: str | None, since: datetime | None, until: datetime | None) -> list[Any]:
     """Conditions to be put on a branch's columns."""
     wanted: list[Any] = [lambda c: c.failure == failure] if failure else []
+    if since is not None:
+        wanted.append(lambda c: c.received_at >= since)
+    if until is not None:
+        wanted.append(lambda c: c.received_at < until)
     text = (search or "").strip()
     if text:
         names = (app.c.name, capi_app.c.shop_domain, app.c.appId)

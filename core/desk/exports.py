@@ -1,5 +1,7 @@
 """What can be taken away: CSV as RFC 4180 has it, line by line, inert in a spreadsheet, never a token.
 
+A column named `… (UTC)` holds moments; for a reader in another zone the same moment follows on their own clock.
+
 https://www.rfc-editor.org/rfc/rfc4180 ; a cell that a spreadsheet would take for a formula gets a leading apostrophe
 (https://owasp.org/www-community/attacks/CSV_Injection).
 """
@@ -7,18 +9,20 @@ https://www.rfc-editor.org/rfc/rfc4180 ; a cell that a spreadsheet would take fo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
 
 from sqlalchemy import Connection
 
-from core.desk import queries
+from core.desk import queries, zones
 from core.desk.explain import explain
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 _QUOTED = re.compile(r'[",\r\n]')
+_MOMENTS = "(UTC)"
 _PAGE = 1_000
+_LONGEST_NAME = 240
 
 EXPIRY_COLUMNS = (
     "shop",
@@ -80,9 +84,10 @@ def expiry_report(
     window: timedelta,
     search: str | None = None,
     health: Sequence[str] | None = None,
+    zone: tzinfo = UTC,
 ) -> Iterator[str]:
     """CSV lines: every app (or those found) with the end of its token, most urgent first."""
-    rows = queries.token_health(conn, now=now, soon=soon, window=window, search=search, health=health)
+    rows = queries.each_token(conn, now=now, soon=soon, window=window, search=search, health=health)
     cells = (
         (
             row.shop,
@@ -101,7 +106,7 @@ def expiry_report(
         )
         for row in rows
     )
-    return csv_lines(EXPIRY_COLUMNS, cells)
+    return csv_lines(EXPIRY_COLUMNS, cells, zone=zone)
 
 
 def refresh_report(
@@ -111,6 +116,7 @@ def refresh_report(
     outcomes: Sequence[str] | None = None,
     triggers: Sequence[str] | None = None,
     since: datetime | None = None,
+    zone: tzinfo = UTC,
 ) -> Iterator[str]:
     """CSV lines: the refresh history, newest first, read page by page."""
 
@@ -122,7 +128,7 @@ def refresh_report(
             yield from (_refresh_cells(row) for row in page)
             before = page[-1].id
 
-    return csv_lines(REFRESH_COLUMNS, rows())
+    return csv_lines(REFRESH_COLUMNS, rows(), zone=zone)
 
 
 def failed_report(
@@ -132,32 +138,37 @@ def failed_report(
     view: str = "still in time",
     failure: str | None = None,
     search: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    zone: tzinfo = UTC,
 ) -> Iterator[str]:
     """CSV lines: events that did not arrive, in the order of the page, read page by page."""
 
     def rows() -> Iterator[Sequence[object]]:
         after: tuple[datetime, int] | None = None
+        period = {"since": since, "until": until}
         while page := queries.failed_events(
-            conn, now=now, view=view, failure=failure, search=search, after=after, limit=_PAGE
+            conn, now=now, view=view, failure=failure, search=search, after=after, limit=_PAGE, **period
         ):
             yield from (_failed_cells(row) for row in page)
             after = (page[-1].deadline_at, page[-1].id)
 
-    return csv_lines(FAILED_COLUMNS, rows())
+    return csv_lines(FAILED_COLUMNS, rows(), zone=zone)
 
 
-def csv_lines(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
-    """RFC 4180 lines, each with its CRLF, the header first."""
-    yield ",".join(map(_cell, columns)) + "\r\n"
+def csv_lines(columns: Sequence[str], rows: Iterable[Sequence[object]], *, zone: tzinfo = UTC) -> Iterator[str]:
+    """RFC 4180 lines, each with its CRLF, the header first; every moment in UTC and, if that differs, in `zone`."""
+    moments = {place for place, name in enumerate(columns) if name.endswith(_MOMENTS) and not zones.is_utc(zone)}
+    yield _line(_twice(columns, moments, lambda name: str(name).replace(_MOMENTS, f"({zone})")))
     for row in rows:
-        yield ",".join(map(_cell, row)) + "\r\n"
+        yield _line(_twice(row, moments, lambda moment: _on_clock(moment, zone)))
 
 
 def file_name(what: str, *, now: datetime, filters: Sequence[str | None] = ()) -> str:
     """`expiry-report_2026-11-23T1200Z_EXPIRED.csv`: what, when, and by which filter."""
-    words = (re.sub(r"[^A-Za-z0-9.]+", "-", word).strip("-.")[:40] for word in filters if word)
+    words = (re.sub(r"[^\w.]+", "-", word).strip("-.")[:40] for word in filters if word)
     parts = [what, now.strftime("%Y-%m-%dT%H%MZ"), *(word for word in words if word)]
-    return "_".join(parts) + ".csv"
+    return "_".join(parts).encode()[:_LONGEST_NAME].decode(errors="ignore") + ".csv"
 
 
 def _refresh_cells(row: queries.RefreshRow) -> Sequence[object]:
@@ -200,6 +211,27 @@ def _failed_cells(row: queries.FailedEvent) -> Sequence[object]:
         row.deadline_at,
         row.attempts,
     )
+
+
+def _twice(cells: Sequence[object], places: Collection[int], second: Callable[[object], object]) -> Iterator[object]:
+    for place, cell in enumerate(cells):
+        yield cell
+        if place in places:
+            yield second(cell)
+
+
+def _on_clock(moment: object, zone: tzinfo) -> object:
+    """`2026-10-25 02:30:00+01:00`: with its offset, as one hour of autumn comes twice."""
+    if not isinstance(moment, datetime):
+        return moment
+    try:
+        return moment.astimezone(zone).isoformat(" ", "seconds")
+    except OverflowError:  # the last day of the calendar, as some platforms write "never"
+        return moment.isoformat(" ", "seconds")
+
+
+def _line(cells: Iterable[object]) -> str:
+    return ",".join(map(_cell, cells)) + "\r\n"
 
 
 def _cell(value: object) -> str:

@@ -14,7 +14,7 @@ from core.errors import BadInput, Conflict, Refused
 from core.secret import Secret
 from core.services import passwords, sign_in
 from core.store import audit, operators, sessions
-from core.store.database import writing
+from core.store.database import reading, writing
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,63}")
 # Names that stand in the audit trail for what is no operator.
@@ -23,7 +23,8 @@ _TAKEN: Final = frozenset({sign_in.LOCAL.name, "upkeep", "console", "worker", "m
 
 @dataclass(frozen=True, slots=True)
 class OperatorRow:
-    """One operator. `locked_until`: too many wrong passwords, nobody gets in by this name before."""
+    """One operator. `locked_until`: too many wrong passwords, nobody gets in by this name before; without a password
+    they sign in with an account kept elsewhere only."""
 
     name: str
     role: str
@@ -31,6 +32,7 @@ class OperatorRow:
     signed_in_at: datetime | None
     disabled_at: datetime | None
     locked_until: datetime | None
+    has_password: bool
 
     @property
     def state(self) -> str:
@@ -49,15 +51,26 @@ def operator_rows(conn: Connection, *, now: datetime) -> list[OperatorRow]:
             row.signed_in_at,
             row.disabled_at,
             sign_in.locked_until(conn, row.name, now=now),
+            row.password != passwords.NONE,
         )
         for row in operators.every(conn)
     ]
 
 
 def add_operator(
-    engine: Engine, name: str, *, role: str, password: str, by: Operator, reason: str | None = None, now: datetime
+    engine: Engine,
+    name: str,
+    *,
+    role: str,
+    password: str | None,
+    by: Operator,
+    reason: str | None = None,
+    now: datetime,
 ) -> None:
-    """A new operator; the first one is an admin. BadInput, Conflict when the name is taken, Refused."""
+    """A new operator; the first one is an admin. Without a password they sign in with an account kept elsewhere.
+
+    BadInput, Conflict when the name is taken, Refused.
+    """
     by.must("add_operator")
     name = name.strip().lower()
     if not _NAME.fullmatch(name) or name in _TAKEN:
@@ -86,9 +99,12 @@ def set_operator_role(
 
 
 def set_operator_password(
-    engine: Engine, name: str, *, password: str, by: Operator, reason: str | None = None, now: datetime
+    engine: Engine, name: str, *, password: str | None, by: Operator, reason: str | None = None, now: datetime
 ) -> None:
-    """Another password: all sessions of this operator end, and tries that failed are forgotten. NotFound, BadInput."""
+    """Another password, or none: all sessions of this operator end, and tries that failed are forgotten.
+
+    NotFound, BadInput.
+    """
     by.must("set_operator_password")
     sealed = _sealed(password, name.strip().lower())
     with writing(engine) as conn:
@@ -96,13 +112,24 @@ def set_operator_password(
         operators.set_password(conn, found.name, sealed)
         sessions.end_all(conn, found.id)
         sign_in.unlock(conn, found.name)
-        _audit(conn, "set_operator_password", found.name, by=by, reason=reason, now=now)
+        _audit(
+            conn,
+            "set_operator_password",
+            found.name + (" (none)" if password is None else ""),
+            by=by,
+            reason=reason,
+            now=now,
+        )
 
 
 def change_password(engine: Engine, *, current: str, password: str, by: Operator, now: datetime) -> None:
-    """One's own password, by who knows the one until now: all sessions end. Refused, counted as a try to sign in;
-    BadInput."""
+    """One's own password, by who knows the one until now: all sessions end. Refused, counted as a try to sign in
+    unless there is none to change; BadInput."""
     by.must("change_password")
+    with reading(engine) as conn:
+        found = operators.find(conn, by.name)
+        if found is not None and found.password == passwords.NONE:
+            raise Refused("you sign in without a password: there is none to change")
     sealed = _sealed(password, by.name)
     proven = sign_in.prove(engine, by.name, Secret(current) if current else None, now=now)
     with writing(engine) as conn:
@@ -153,7 +180,11 @@ def _role(role: str) -> str:
     return role
 
 
-def _sealed(password: str, name: str) -> str:
+def _sealed(password: str | None, name: str) -> str:
+    if password is None:
+        if "@" not in name:
+            raise BadInput("without a password the name must be the e-mail address of an account kept elsewhere")
+        return passwords.NONE
     taken: Secret = passwords.checked(password, name=name)
     return passwords.seal(taken)
 

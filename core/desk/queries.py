@@ -5,6 +5,7 @@ from __future__ import annotations
 from core.desk.detail import Attempt, EventDetail, event_detail
 from core.desk.events import (
     BOUND,
+    NOT_ALL,
     VIEWS,
     Cause,
     FailedEvent,
@@ -22,6 +23,7 @@ from core.desk.tokens import (
     SORTS,
     TokenRow,
     due_fingerprints,
+    each_token,
     expiries_by_day,
     health_counts,
     held_fingerprints,
@@ -31,6 +33,7 @@ from core.desk.work import JobItem, JobRow, WorkerRow, job_items, job_progress, 
 
 __all__ = [
     "BOUND",
+    "NOT_ALL",
     "SORTS",
     "VIEWS",
     "Attempt",
@@ -52,6 +55,7 @@ __all__ = [
     "WorkerRow",
     "causes",
     "due_fingerprints",
+    "each_token",
     "event_counts",
     "event_detail",
     "expiries_by_day",

@@ -70,16 +70,13 @@ def refreshes_of(conn: Connection, fingerprint: str, *, user_id: str, limit: int
     return [RefreshRow(**row._mapping) for row in conn.execute(wanted)]
 
 
-def refreshes_per_day(conn: Connection, *, since: datetime) -> list[tuple[datetime, str, int]]:
-    """(day in UTC, outcome, how many), oldest first."""
+def refreshes_per_day(conn: Connection, *, since: datetime, by: str = "outcome") -> list[tuple[datetime, str, int]]:
+    """(day in UTC, outcome or whatever column is meant, how many), oldest first."""
     day = bucket(conn, capi_refresh.c.started_at, "day").label("day")
-    counted = (
-        select(day, capi_refresh.c.outcome, func.count())
-        .where(capi_refresh.c.started_at >= since)
-        .group_by(day, capi_refresh.c.outcome)
-        .order_by(day, capi_refresh.c.outcome)
-    )
-    return [(opened(row[0]), row[1], row[2]) for row in conn.execute(counted)]
+    which = capi_refresh.c[by]
+    counted = select(day, which, func.count()).where(capi_refresh.c.started_at >= since)
+    rows = conn.execute(counted.group_by(day, which).order_by(day, which))
+    return [(opened(row[0]), row[1], row[2]) for row in rows]
 
 
 def _history() -> Select[Any]:

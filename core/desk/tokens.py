@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, func, or_, select
 
+from core.desk import volume
 from core.desk.health_sql import Horizon, every_app, health_case, moment
 from core.desk.steps import CaseState, next_step, open_cases
 from core.services.findings import findings_of
@@ -70,13 +71,25 @@ def token_health(
     offset: int = 0,
 ) -> list[TokenRow]:
     """Apps with their token's health, most urgent first; all of them without `limit`. KeyError for another sort."""
-    horizon = Horizon(now, soon, window)
-    wanted = _found(every_app(conn, horizon), search)
-    if health:
-        wanted = wanted.where(health_case(conn, horizon).in_([str(word) for word in health]))
+    wanted = _of_health(conn, Horizon(now, soon, window), search, health)
     ordered = _sorted(wanted, sort).limit(limit).offset(offset if limit is not None else None)
     rows = conn.execute(ordered).all()
     return [made for part in chunks(rows, _LOOKUPS) for made in _with_refreshes(conn, part, now)]
+
+
+def each_token(
+    conn: Connection,
+    *,
+    now: datetime,
+    soon: timedelta,
+    window: timedelta,
+    search: str | None = None,
+    health: Collection[str] | None = None,
+) -> Iterator[TokenRow]:
+    """All that `token_health` would list, read a thousand apps at a time."""
+    wanted = _sorted(_of_health(conn, Horizon(now, soon, window), search, health), "urgency")
+    for part in conn.execute(wanted, execution_options={"yield_per": _LOOKUPS}).partitions():
+        yield from _with_refreshes(conn, part, now)
 
 
 def health_counts(
@@ -107,14 +120,27 @@ def held_fingerprints(conn: Connection, among: Sequence[str] | None = None) -> l
     return [held for part in parts for held in conn.scalars(_held().where(capi_app.c.fingerprint.in_(part)))]
 
 
-def expiries_by_day(conn: Connection, *, now: datetime, soon: timedelta, window: timedelta, days: int) -> list[Any]:
-    """(day number from today in UTC, health, apps) for tokens that end from today on; the calendar of expiries."""
+def expiries_by_day(
+    conn: Connection, *, now: datetime, soon: timedelta, window: timedelta, days: int, weigh: bool = False
+) -> list[tuple[int, Health, int]]:
+    """(day number from today in UTC, health, apps) for tokens that end from today on; the calendar of expiries.
+
+    `weigh`: instead of apps the events that hang on them, those of the last 24 hours and those that wait; a pixel that
+    several apps share counts for each of them.
+    """
     start = now.replace(hour=0, minute=0, second=0, microsecond=0)
     base = every_app(conn, Horizon(now, soon, window)).subquery()
     day = func.date(base.c.ends)
+    wanted = select(day, base.c.health, func.count())
+    if weigh:
+        sent = volume.sent_lately(now).subquery("sent")
+        events = base.c.waiting + func.coalesce(sent.c.delivered, 0)
+        wanted = select(day, base.c.health, func.sum(events)).join_from(
+            base, sent, sent.c.pixel_id == base.c.pixel_id, isouter=True
+        )
     near = (base.c.ends >= moment(conn, start), base.c.ends < moment(conn, start + days * DAY))
-    rows = conn.execute(select(day, base.c.health, func.count()).where(*near).group_by(day, base.c.health))
-    counted = [((date.fromisoformat(str(on)) - start.date()).days, Health(word), apps) for on, word, apps in rows]
+    rows = conn.execute(wanted.where(*near).group_by(day, base.c.health))
+    counted = [((date.fromisoformat(str(on)) - start.date()).days, Health(word), int(n)) for on, word, n in rows]
     return sorted(counted)
 
 
@@ -145,6 +171,11 @@ def _sorted(wanted: Select[Any], sort: str) -> Select[Any]:
     first, *rest = (columns[name] for name in SORTS[sort])
     leading: ColumnElement[Any] = first.desc() if sort in _DOWNWARD else first.asc().nulls_last()
     return wanted.order_by(leading, *(column.asc().nulls_last() for column in rest))
+
+
+def _of_health(conn: Connection, horizon: Horizon, search: str | None, health: Collection[str] | None) -> Select[Any]:
+    wanted = _found(every_app(conn, horizon), search)
+    return wanted.where(health_case(conn, horizon).in_([str(word) for word in health])) if health else wanted
 
 
 def _with_refreshes(conn: Connection, rows: Sequence[Row[Any]], now: datetime) -> Iterator[TokenRow]:

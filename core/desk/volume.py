@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Select, func, select
 
 from core.desk.health_sql import Horizon, every_app
 from core.store import rollups
@@ -33,10 +34,7 @@ class Share:
 
 def share(conn: Connection, *, now: datetime, soon: timedelta, window: timedelta) -> Share:
     """A pixel of several apps counts for the one whose token works, where there is one."""
-    r = capi_rollup.c
-    recent = r.hour >= rollups.hour_of(now - DAY), r.pixel_id != rollups.ALL
-    sent = select(r.pixel_id, func.sum(r.delivered).label("delivered")).where(*recent).group_by(r.pixel_id)
-    delivered: dict[str, int] = {pixel_id: int(count) for pixel_id, count in conn.execute(sent)}
+    delivered: dict[str, int] = {pixel_id: int(count) for pixel_id, count in conn.execute(sent_lately(now))}
     base = every_app(conn, Horizon(now, soon, window)).subquery()
     columns = (base.c.pixel_id, base.c.health, base.c.broken_since, base.c.waiting)
     busy = base.c.pixel_id.in_(list(delivered)) if len(delivered) < 500 else base.c.pixel_id.is_not(None)
@@ -48,6 +46,13 @@ def share(conn: Connection, *, now: datetime, soon: timedelta, window: timedelta
             works.add(row.pixel_id)
     total = sum(delivered.values()) + waiting
     return Share(sum(count for pixel_id, count in delivered.items() if pixel_id in works), total)
+
+
+def sent_lately(now: datetime) -> Select[Any]:
+    """(pixel_id, delivered) of the last 24 hours."""
+    r = capi_rollup.c
+    recent = r.hour >= rollups.hour_of(now - DAY), r.pixel_id != rollups.ALL
+    return select(r.pixel_id, func.sum(r.delivered).label("delivered")).where(*recent).group_by(r.pixel_id)
 
 
 def per_hour(conn: Connection, pixel_ids: Collection[str], *, now: datetime) -> float:

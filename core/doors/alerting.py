@@ -11,14 +11,20 @@ from core.services import alerts, telling
 from core.services.channels import open_channels
 from core.services.heartbeat import Heartbeat
 from core.services.refresh import TokenRefreshService
+from core.services.telling import Compose
 from core.settings import Settings
+
+
+def wording(settings: Settings) -> Compose:
+    """How an alert is put into words; its links lead to where people reach the console."""
+    return partial(compose, console_url=settings.console_address)
 
 
 def tasks(settings: Settings) -> tuple[Task, ...]:
     """What this worker does about alerts: it scans always, tells and beats where an address is set."""
     channels = open_channels(settings)
     every = timedelta(minutes=settings.alert_minutes)
-    words = partial(compose, console_url=settings.console_url)
+    words = wording(settings)
 
     def scan(service: TokenRefreshService, now: datetime) -> None:
         alerts.scan(service.engine, service.policy, now=now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -11,6 +12,8 @@ from core.desk.frames import said
 from core.desk.queries import Hour
 from core.store.health import Health
 
+# word → (colour, pattern)
+Looks = dict[str, tuple[str, str]]
 # health → (colour that stands on light and dark ground, pattern)
 HEALTH: dict[Health, tuple[str, str]] = {
     Health.NEEDS_RECONNECT: ("#c0392b", "x"),
@@ -21,7 +24,7 @@ HEALTH: dict[Health, tuple[str, str]] = {
     Health.VALID: ("#2f9568", ""),
     Health.NEVER: ("#7b6fc9", "+"),
 }
-OUTCOMES: dict[str, tuple[str, str]] = {
+OUTCOMES: Looks = {
     "extended": ("#2f9568", ""),
     "new_token_same_expiry": ("#6fb98f", "."),
     "adopted": ("#3f82dc", "."),
@@ -32,22 +35,34 @@ OUTCOMES: dict[str, tuple[str, str]] = {
     "refused": ("#e0662f", "/"),
     "needs_reconnect": ("#c0392b", "x"),
 }
+TRIGGERS: Looks = {
+    "scheduled": ("#2f9568", ""),
+    "on_error": ("#e0662f", "/"),
+    "manual": ("#3f82dc", "."),
+    "bulk": ("#7b6fc9", "+"),
+    "reconnect": ("#1c7f95", "\\"),
+    "api": ("#8a94a3", "-"),
+}
+# what bars of refreshes are stacked by → the looks of its words
+REFRESHES = {"outcome": OUTCOMES, "trigger": TRIGGERS}
 # How Plotly behaves: no tool bar, no logo, no zoom by accident.
 PLAIN = {"displayModeBar": False, "displaylogo": False, "scrollZoom": False}
 _PATTERN = {"size": 6, "solidity": 0.22, "fillmode": "overlay", "fgcolor": "rgba(255,255,255,0.75)"}
 _GREEN, _BLUE, _RED = "#2f9568", "#3f82dc", "#c0392b"
 
 
-def expiry_calendar(days: Sequence[tuple[int, Health, int]], *, start: datetime, count: int = 60) -> go.Figure:
-    """Apps whose token ends, by day from `start`, stacked by health."""
+def expiry_calendar(
+    days: Sequence[tuple[int, Health, int]], *, start: datetime, unit: str = "apps", count: int = 60
+) -> go.Figure:
+    """Apps whose token ends, or the events that hang on them, by day from `start`, stacked by health."""
     dates = [start + timedelta(days=day) for day in range(count)]
     figure = go.Figure()
     for health, (colour, pattern) in HEALTH.items():
-        found = {day: apps for day, word, apps in days if word is health}
+        found = {day: height for day, word, height in days if word is health}
         if found:
             heights = [found.get(day, 0) for day in range(count)]
             figure.add_bar(x=dates, y=heights, name=str(health), marker=_marker(colour, pattern))
-    return _quiet(figure, "apps", span=(dates[0] - timedelta(hours=12), dates[-1] + timedelta(hours=12)))
+    return _quiet(figure, unit, span=(dates[0] - timedelta(hours=12), dates[-1] + timedelta(hours=12)))
 
 
 def health_bars(counts: dict[Health, int]) -> go.Figure:
@@ -85,14 +100,14 @@ def deliveries(hours: Sequence[Hour], *, zone: datetime | None = None) -> go.Fig
     return _quiet(figure, "events")
 
 
-def refresh_outcomes(days: Sequence[tuple[datetime, str, int]]) -> go.Figure:
-    """Refreshes per day, stacked by what they came to."""
+def refreshes(days: Sequence[tuple[datetime, str, int]], looks: Looks) -> go.Figure:
+    """Refreshes per day, stacked by what they came to or what set them off: OUTCOMES or TRIGGERS."""
     figure = go.Figure()
-    for outcome, (colour, pattern) in OUTCOMES.items():
-        found = [(day, count) for day, word, count in days if word == outcome]
+    for word, (colour, pattern) in looks.items():
+        found = [(day, count) for day, its, count in days if its == word]
         if found:
             x, y = zip(*found, strict=True)
-            figure.add_bar(x=list(x), y=list(y), name=said(outcome), marker=_marker(colour, pattern))
+            figure.add_bar(x=list(x), y=list(y), name=said(word), marker=_marker(colour, pattern))
     return _quiet(figure, "refreshes")
 
 
@@ -113,4 +128,18 @@ def _quiet(figure: go.Figure, unit: str, *, span: tuple[datetime, datetime] | No
     )
     if span:
         figure.update_xaxes(range=list(span))
+    return _whole(figure)
+
+
+def _whole(figure: go.Figure) -> go.Figure:
+    """Whole numbers at the axis of low bars: left alone it says 0, 1, 1 where it means 0, ½, 1."""
+    if any(bar.orientation == "h" for bar in figure.data):
+        return figure
+    heights: Counter[object] = Counter()
+    for bar in figure.data:
+        for at, height in zip(bar.x, bar.y, strict=True):
+            heights[at] += height
+    top = max(heights.values(), default=0)
+    if top < 4:
+        figure.update_yaxes(range=[0, max(1, top) * 1.05], dtick=1)
     return figure

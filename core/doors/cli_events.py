@@ -12,9 +12,10 @@ from sqlalchemy import Engine
 
 from core import clock
 from core.desk import commands, ledger, queries
-from core.doors import cli_inbound, wiring
+from core.doors import cli_inbound, cli_times, wiring
 from core.doors.cli_jobs import wait_for
 from core.doors.cli_shell import META_APP, NOT_DONE, AsJson, operator, say, show, store
+from core.doors.cli_times import Since, TimeZone, Until
 from core.errors import BadInput, Refused
 from core.services.send import send_with_refresh
 from core.store.database import reading
@@ -96,6 +97,9 @@ def retry(
     state: Annotated[str | None, typer.Option(help=f"All in this state: {', '.join(RETRIED)}.")] = None,
     failure: Annotated[str | None, typer.Option(help="With --state: only those that failed so.")] = None,
     search: Annotated[str | None, typer.Option(help="With --state: only those that a search finds.")] = None,
+    since: Since = None,
+    until: Until = None,
+    time_zone: TimeZone = None,
     reason: Annotated[str | None, typer.Option(help="Goes into the audit trail.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: AsJson = False,
@@ -105,8 +109,12 @@ def retry(
         raise BadInput("say what to send again: --event (once or more) or --state")
     if state is not None and state not in RETRIED:
         raise BadInput(f"--state: {state!r} is none of: {', '.join(RETRIED)}; parked events go by themselves")
+    if event and any((failure, search, since, until)):
+        raise BadInput("--failure, --search, --since and --until go with --state: --event says already which")
+    now = clock.now()
+    span = cli_times.span(since, until, now=now, zone=cli_times.zone(time_zone))
     with store() as (_, engine):
-        wanted = event or _failed(engine, RETRIED[str(state)], failure, search)
+        wanted = event or _failed(engine, view=RETRIED[str(state)], now=now, failure=failure, search=search, **span)
         with reading(engine) as conn:
             preview = queries.retry_preview(conn, wanted, now=clock.now())
         if preview.retried and not yes:
@@ -117,9 +125,9 @@ def retry(
         wait_for(engine, job, what="sending again", as_json=as_json)
 
 
-def _failed(engine: Engine, view: str, failure: str | None, search: str | None) -> list[int]:
+def _failed(engine: Engine, **wanted: Any) -> list[int]:
     with reading(engine) as conn:
-        found = queries.failed_ids(conn, now=clock.now(), view=view, failure=failure, search=search, everything=True)
+        found = queries.failed_ids(conn, everything=True, **wanted)
     if not found:
         raise Refused("there is no such event")
     return found

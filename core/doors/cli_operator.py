@@ -16,6 +16,9 @@ from core.errors import BadInput
 from core.store.database import reading
 
 Name = Annotated[str, typer.Argument(help="What they sign in with.")]
+NoPassword = Annotated[
+    bool, typer.Option("--no-password", help="None: they sign in with their account elsewhere (CAPI_OIDC_ISSUER) only.")
+]
 Reason = Annotated[str | None, typer.Option(help="Why, for the audit trail.")]
 
 group = typer.Typer(no_args_is_help=True, help="Who may sign in at the console, and as what.")
@@ -29,11 +32,12 @@ def add_to(root: typer.Typer) -> None:
 def add(
     name: Name,
     role: Annotated[str, typer.Option(help="viewer, support or admin; the first one is an admin.")] = "viewer",
+    no_password: NoPassword = False,
     reason: Reason = None,
 ) -> None:
     """Let somebody sign in at the console; the password is asked for, or read from standard input."""
-    with store() as (_, engine):
-        people.add_operator(engine, name, role=role, password=_password(), **_order(reason))
+    with store(require=_needs(no_password)) as (_, engine):
+        people.add_operator(engine, name, role=role, password=_password(no_password), **_order(reason))
     say(f"{name.strip().lower()} may sign in as {role}")
 
 
@@ -47,11 +51,12 @@ def list_operators(as_json: AsJson = False) -> None:
 
 
 @group.command("password")
-def password(name: Name, reason: Reason = None) -> None:
+def password(name: Name, no_password: NoPassword = False, reason: Reason = None) -> None:
     """Give somebody another password: their sessions end, and they are let in again if they tried too often."""
-    with store() as (_, engine):
-        people.set_operator_password(engine, name, password=_password(), **_order(reason))
-    say(f"{name.strip().lower()} has another password, and is signed out everywhere")
+    with store(require=_needs(no_password)) as (_, engine):
+        people.set_operator_password(engine, name, password=_password(no_password), **_order(reason))
+    has = "no password any more" if no_password else "another password"
+    say(f"{name.strip().lower()} has {has}, and is signed out everywhere")
 
 
 @group.command("role")
@@ -86,8 +91,15 @@ def _order(reason: str | None) -> dict[str, Any]:
     return {"by": operator(), "reason": reason, "now": clock.now()}
 
 
-def _password() -> str:
+def _needs(no_password: bool) -> tuple[str, ...]:
+    """Nobody is left without any way in."""
+    return ("oidc_issuer",) if no_password else ()
+
+
+def _password(no_password: bool) -> str | None:
     """Typed twice by a person, or the first line of standard input; never an argument, which others could see."""
+    if no_password:
+        return None
     if not _is_typed():
         return sys.stdin.readline().rstrip("\r\n")
     given = getpass.getpass("Password: ")

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import NoReturn
-from zoneinfo import ZoneInfo
 
 import streamlit as st
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from core import clock, logs
+from core.desk import zones
 from core.desk.operators import Operator
+from core.doors import console_answers, console_reach
 from core.doors.console_login_page import LOGIN, LOGOUT
 from core.doors.console_server import ROOT, hush, serve
-from core.doors.console_sign_in import COOKIE
-from core.errors import CoreError, Forbidden, SettingsError, StoreError
+from core.errors import BadInput, CoreError, Forbidden, SettingsError, StoreError
 from core.services import sign_in
 from core.services.policy import Policy
 from core.settings import Settings, load
@@ -89,10 +89,6 @@ def run(settings: Settings) -> None:
 
 def operator() -> Operator:
     """Who is there, asked of the database in every run; nobody passes while it cannot be used."""
-    try:
-        engine()
-    except CoreError as error:
-        _stop_with(error)
     with looking() as conn:
         found = sign_in.who(conn, _cookie(), now=clock.now())
     if found is None:
@@ -116,7 +112,8 @@ class SignedIn(Operator):
 
 def _cookie() -> str | None:
     """The session of the browser behind this run; a page that is run without one (AppTest) has none."""
-    found: object = st.context.cookies.get(COOKIE)
+    host = console_reach.plain_name(str(st.context.headers.get("host") or ""))
+    found: object = st.context.cookies.get(console_answers.cookie_name(host, settings()))
     return found if isinstance(found, str) else None
 
 
@@ -194,16 +191,21 @@ def frame() -> None:
         st.caption(f"Times are local ({zone_name()}).  \n{local(now):%H:%M} here is {now:%H:%M} UTC.")
 
 
+def zone() -> tzinfo:
+    """The reader's time zone, as their browser names it; UTC where it names none that is known here."""
+    try:
+        return zones.zone_of(st.context.timezone or "UTC")
+    except BadInput:
+        return UTC
+
+
 def zone_name() -> str:
-    return st.context.timezone or "UTC"
+    return str(zone())
 
 
 def local(moment: datetime) -> datetime:
     """A moment on the reader's clock."""
-    try:
-        return moment.astimezone(ZoneInfo(zone_name()))
-    except (KeyError, ValueError):
-        return moment
+    return moment.astimezone(zone())
 
 
 def both(moment: datetime | None) -> str:

@@ -99,5 +99,9 @@ class Gate:
         secret = Secret(password) if password else None
         return sign_in.sign_in(self.engine(), name, secret, address=address, now=self.now())
 
+    def sign_in_as(self, name: str, *, how: str) -> str:
+        """The same for whom somebody else has proven to be `name`; NoOperator."""
+        return sign_in.sign_in_as(self.engine(), name, how=how, now=self.now())
+
     def sign_out(self, cookie: str) -> None:
         sign_in.sign_out(self.engine(), cookie, now=self.now())

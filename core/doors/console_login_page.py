@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from core.doors.plain_page import page
@@ -26,22 +27,33 @@ p{margin:0 0 1rem;overflow-wrap:anywhere}main>:last-child{margin-bottom:0}
 label{display:block;font-weight:600;margin:0 0 .25rem}
 input{display:block;width:100%;font:inherit;color:inherit;background:var(--card);border:1px solid var(--line);
 border-radius:.4rem;padding:.55rem .7rem;margin:0 0 1rem}
-button{display:block;width:100%;font:inherit;font-weight:600;background:var(--act);color:var(--on-act);border:0;
-border-radius:.4rem;padding:.65rem 1rem;cursor:pointer}
-input:focus-visible,button:focus-visible{outline:.1875rem solid var(--act);outline-offset:.125rem}
+button,.other{display:block;width:100%;font:inherit;font-weight:600;border-radius:.4rem;padding:.65rem 1rem;
+cursor:pointer}
+button{background:var(--act);color:var(--on-act);border:0}
+a{color:var(--act)}
+.other{border:1px solid var(--act);text-align:center;text-decoration:none;margin:1rem 0 0;overflow-wrap:anywhere}
+input:focus-visible,button:focus-visible,a:focus-visible{outline:.1875rem solid var(--act);outline-offset:.125rem}
 .bad{color:var(--bad);background:var(--bad-paper);border-left:.25rem solid var(--bad);padding:.6rem .8rem}
 .soft{color:var(--soft);font-size:.9rem;margin:1rem 0 0}
 code{overflow-wrap:anywhere}
 """
 
 
+class Other(NamedTuple):
+    """Another way in than by password: whose accounts, and the address that leads there."""
+
+    name: str
+    address: str
+
+
 def local_path(text: str | None) -> str:
     """Where to go after signing in: a path of this console as it was asked for, else its first page."""
     path = text or "/"
     odd = not path.startswith("/") or path[1:2] in ("/", "\\") or len(path) > 2_000
-    if odd or "\\" in path or not path.isprintable() or urlsplit(path).path in (LOGIN, LOGOUT):
+    if odd or "\\" in path or not path.isprintable():
         return "/"
-    return path
+    first = urlsplit(path).path
+    return "/" if first in (LOGIN, LOGOUT) or first.startswith(f"{LOGIN}/") else path
 
 
 def login_at(path: str) -> str:
@@ -50,9 +62,11 @@ def login_at(path: str) -> str:
     return LOGIN if to == "/" else f"{LOGIN}?next={quote(to, safe='/')}"
 
 
-def form(*, to: str, name: str = "", wrong: str = "") -> str:
+def form(*, to: str, name: str = "", wrong: str = "", other: Other | None = None) -> str:
     """The form; `to` is where it leads, `wrong` what was wrong with the last try."""
     said = f'<p class="bad" role="alert">{escape(wrong)}</p>' if wrong else ""
+    # A link: what follows a form is held against `form-action`, and the provider is elsewhere.
+    way = f'<a class="other" href="{escape(other.address)}">Sign in with {escape(other.name)}</a>' if other else ""
     first, second = ("", " autofocus") if name else (" autofocus", "")
     return _page(
         "Sign in",
@@ -68,7 +82,21 @@ def form(*, to: str, name: str = "", wrong: str = "") -> str:
 <input id="password" name="password" type="password" autocomplete="current-password" maxlength="1000" required{second}>
 <button type="submit">Sign in</button>
 </form>
+{way}
 <p class="soft">Forgotten it? An admin gives you another password.</p>
+""",
+    )
+
+
+def not_signed_in(what: str, do: str) -> str:
+    """Signing in elsewhere came to nothing: what happened, and what to do."""
+    return _page(
+        "You are not signed in",
+        f"""
+<h1>You are not signed in</h1>
+<p>{_prose(what)}.</p>
+<p>{_prose(do)}.</p>
+<p><a href="{LOGIN}">Back to the form</a></p>
 """,
     )
 
@@ -104,6 +132,10 @@ def from_elsewhere() -> str:
 <p>The form was sent by another page, so nothing was done. <a href="{LOGIN}">Sign in here</a>.</p>
 """,
     )
+
+
+def _prose(words: str) -> str:
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(words))
 
 
 def _page(title: str, body: str) -> str:

@@ -9,6 +9,7 @@ import streamlit as st
 
 from core import clock
 from core.desk import alerts, frames, frames_recovery, incidents, queries, system, volume
+from core.desk.alert_lines import plural
 from core.desk.explain_tokens import INCIDENTS
 from core.doors import console
 from core.doors import console_tables as tables
@@ -37,6 +38,12 @@ def trouble(found: Sequence[incidents.IncidentRow]) -> None:
 
 def rescue(seen: queries.Overview) -> None:
     """The rescue clock: what is lost first, and when."""
+    if not any(seen.health.values()):
+        with st.container(key="calm"):
+            st.subheader("No app is connected yet")
+            st.caption("Connect one, and its storefront can report at once.")
+            st.page_link(console.page("apps"), label="Connect an app", icon=":material/add:")
+        return
     if not seen.waiting or seen.first_deadline_at is None:
         with st.container(key="calm"):
             st.subheader("Nothing waits for a token")
@@ -45,9 +52,8 @@ def rescue(seen: queries.Overview) -> None:
     left = console.span(seen.first_deadline_at - clock.now())
     worth = frames.money(seen.money)
     with st.container(key="rescue"):
-        st.subheader(
-            f"{frames.count(seen.waiting)} events wait behind {seen.tokens:,} tokens; the first is lost in {left}"
-        )
+        waits = "1 event waits" if seen.waiting == 1 else f"{frames.count(seen.waiting)} events wait"
+        st.subheader(f"{waits} behind {plural(seen.tokens, 'token')}; the first is lost in {left}")
         ends = f"Meta takes an event for seven days: the first ends {console.both(seen.first_deadline_at)}."
         st.caption(f"{worth} of purchases are among them. {ends}" if worth else ends)
         with st.container(horizontal=True):
@@ -61,7 +67,7 @@ def flow(share: volume.Share) -> None:
     """How much of what happens in shops reaches Meta's door just now."""
     if share.percent is not None:
         lost = share.all - share.healthy
-        rest = f"; {lost:,} events stand behind tokens that do not" if lost else ""
+        rest = f"; {plural(lost, 'event')} of them hang on tokens that do not" if lost else ""
         st.caption(f"{share.percent:.1f} % of the events of the last 24 hours flow on tokens that work{rest}.")
 
 

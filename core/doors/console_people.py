@@ -55,6 +55,10 @@ def add(operator: Operator) -> None:
         left.text_input("Name", key="new.name", max_chars=64, placeholder="ann", autocomplete="off")
         right.selectbox("Role", ROLES, key="new.role")
         left.text_input(f"Password, {SHORTEST} characters or more", key="new.password", **_HIDDEN)
+        if console.settings().oidc_issuer:
+            right.checkbox(
+                "No password: the name is the e-mail address of their account elsewhere", key="new.elsewhere"
+            )
         may = operator.may("add_operator")
         st.form_submit_button("Add", type="primary", disabled=not may, on_click=_add, args=(operator,))
         words = "Viewers look; support refreshes, retries and sends reconnect links; admins do everything."
@@ -66,7 +70,8 @@ _HIDDEN: dict[str, Any] = {"type": "password", "max_chars": 1000, "autocomplete"
 
 def _add(operator: Operator) -> None:
     state = st.session_state
-    name, role, password = str(state["new.name"] or ""), str(state["new.role"]), str(state["new.password"] or "")
+    name, role, typed = str(state["new.name"] or ""), str(state["new.role"]), str(state["new.password"] or "")
+    password = None if state.get("new.elsewhere") else typed
     state["new.password"] = ""
     if _given(
         lambda: people.add_operator(console.engine(), name, role=role, password=password, by=operator, now=clock.now()),
@@ -112,7 +117,8 @@ def _state(row: OperatorRow) -> str:
         return f"Disabled since {console.both(row.disabled_at)}."
     if row.locked_until is not None:
         return f"Too many wrong passwords: locked until {console.both(row.locked_until)}."
-    return f"{row.role.capitalize()}; last sign-in {console.both(row.signed_in_at)}."
+    how = "" if row.has_password else ", without a password"
+    return f"{row.role.capitalize()}{how}; last sign-in {console.both(row.signed_in_at)}."
 
 
 def _role(row: OperatorRow, operator: Operator) -> None:

@@ -38,7 +38,11 @@ def names(settings: Settings | None) -> frozenset[str]:
 
 def host_name(scope: Scope) -> str:
     """The Host header without its port, in small letters, an IPv6 address in brackets."""
-    host: str = next((value for key, value in scope["headers"] if key == b"host"), b"").decode("latin-1").lower()
+    return plain_name(next((value for key, value in scope["headers"] if key == b"host"), b"").decode("latin-1"))
+
+
+def plain_name(header: str) -> str:
+    host = header.lower()
     return host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
 
 

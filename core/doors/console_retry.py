@@ -38,8 +38,8 @@ def buttons(
             clears="events",
             possible=preview.retried > 0,
         )
-    narrow = bool(filters["failure"] or (filters["search"] or "").strip())
-    help_ = None if narrow else "Choose a cause or search first: everything at once is not sent again"
+    narrow = bool(filters["failure"] or filters["since"] or (filters["search"] or "").strip())
+    help_ = None if narrow else queries.NOT_ALL
     everything = f"Retry all that match ({frames.count(total)})"
     if st.button(everything, disabled=not (total and may and narrow), key="retry_all", help=help_):
         _ask_for_all(operator, filters, shown, now)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import tzinfo
 from hashlib import sha1
+from io import BytesIO
 from typing import Any, Literal
 
 import streamlit as st
@@ -89,12 +91,15 @@ def _back(cursors: list[Any]) -> None:
     cursors.pop()
 
 
-def download(label: str, name: str, lines: Callable[[Connection], Iterator[str]]) -> None:
-    """A CSV file that is made when it is asked for."""
+def download(label: str, name: str, lines: Callable[[Connection, tzinfo], Iterator[str]]) -> None:
+    """A CSV file that is made when it is asked for, line by line, with the reader's own clock."""
+    zone = console.zone()  # where the file is made nobody's browser is known
 
-    def make() -> bytes:
+    def make() -> BytesIO:
+        file = BytesIO()
         with console.looking() as conn:
-            return "".join(lines(conn)).encode()
+            file.writelines(line.encode() for line in lines(conn, zone))
+        return file
 
     st.download_button(
         f"{label} (CSV)", make, file_name=name, mime="text/csv", on_click="ignore", icon=":material/download:"

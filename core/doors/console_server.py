@@ -21,7 +21,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core import logs
-from core.doors import console_reach, wiring
+from core.doors import console_oidc, console_reach, wiring
 from core.doors.console_sign_in import SignIn
 from core.errors import SettingsError
 from core.settings import Settings
@@ -92,6 +92,7 @@ def serve(settings: Settings) -> None:
         engine = wiring.open_store(settings, pool_size=1)
         console_reach.check(settings, engine)
         engine.dispose()
+    console_oidc.check(settings)
     sock = bind(settings.console_host, settings.console_port)
     for name, value in streamlit_options():
         config.set_option(name, value)

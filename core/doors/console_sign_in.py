@@ -9,20 +9,23 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Final
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from core.doors import console_answers as answers
 from core.doors import console_login_page as pages
 from core.doors import console_reach
 from core.doors.console_gate import Gate, Pass
 from core.doors.console_line import Line
 from core.doors.console_login_page import LOGIN, LOGOUT, local_path, login_at
+from core.doors.console_oidc import Elsewhere, Way
 from core.doors.console_turns import Busy, Turns
 from core.doors.endpoint_http import body_of
 from core.errors import BadInput, CoreError
@@ -33,7 +36,6 @@ from core.services.sign_in import LockedOut, WrongPassword
 
 log = logging.getLogger("console")
 
-COOKIE: Final = "capi_session"
 HEALTH: Final = "/_stcore/health"
 CHECK_EVERY: Final = 5.0
 # Tries to sign in that wait for their turn; about as many seconds later the line is short again.
@@ -41,7 +43,6 @@ IN_LINE, COME_AGAIN = 32, 5
 # What a page asks for by itself: a stranger is refused there, and sent to the form elsewhere.
 _PARTS: Final = ("/_stcore/", "/static/", "/media/", "/component/", "/vendor/")
 _LARGEST: Final = 8 * 1024
-_NO_STORE: Final = {"Cache-Control": "no-store"}
 _WRONG: Final = "Name or password is wrong."
 _BUSY: Final = "Too many people sign in just now. Try again in a few seconds."
 
@@ -51,6 +52,7 @@ class SignIn:
 
     def __init__(self, app: ASGIApp, gate: Gate | None = None, *, check_every: float = CHECK_EVERY) -> None:
         self.app, self.gate, self.check_every = app, gate or Gate(), check_every
+        self.elsewhere = Elsewhere(self.gate)
         self._turns = Turns(passwords.AT_ONCE, in_line=IN_LINE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,18 +73,27 @@ class SignIn:
             return await self._login(request)
         is_page = scope["method"] in ("GET", "HEAD") and not path.startswith(_PARTS)
         said = await self._ask(request, by_hand=is_page)
-        if path == LOGIN:
-            to = local_path(request.query_params.get("next"))
-            return _see_other(to) if said is Pass.IN else _page(_FOR[said] or pages.form(to=to), _STATUS[said])
+        way = self.elsewhere.way(path) if scope["method"] == "GET" else None
+        if path == LOGIN or way is not None:
+            return await self._enter(request, said, way)
         if said is Pass.SIGN_IN and is_page:
-            return _see_other(login_at(path + (f"?{request.url.query}" if request.url.query else "")))
+            return answers.see_other(login_at(path + (f"?{request.url.query}" if request.url.query else "")))
         if said is Pass.IN:
             return None
-        return _page(_FOR[said], _STATUS[said]) if is_page else PlainTextResponse("Sign in first", 403)
+        return answers.page(_FOR[said], _STATUS[said]) if is_page else PlainTextResponse("Sign in first", 403)
+
+    async def _enter(self, request: Request, said: Pass, way: Way | None) -> Response:
+        """Who wants to sign in gets the form, or goes the `way` over the provider; who is in goes on."""
+        to = local_path(request.query_params.get("next"))
+        if said is Pass.IN:
+            return answers.see_other(to)
+        if said is not Pass.SIGN_IN:
+            return answers.page(_FOR[said], _STATUS[said])
+        return await way(request) if way else self._form(200, to=to)
 
     async def _login(self, request: Request) -> Response:
         if not self._is_own(request):
-            return _page(pages.from_elsewhere(), 403)
+            return answers.page(pages.from_elsewhere(), 403)
         try:
             given = _fields(await body_of(request, _LARGEST))
         except BadInput:
@@ -90,37 +101,34 @@ class SignIn:
         to, name, password = local_path(given.get("next")), given.get("name", "")[:64], given.get("password", "")
         address = _address(request, self.gate)
         if await self._ask(request, by_hand=False) is Pass.CLOSED:
-            return _page(pages.nobody_yet(), 403)
+            return answers.page(pages.nobody_yet(), 403)
         try:
             cookie = await self._turns.take(lambda: self.gate.sign_in(name, password, address=address))
         except Busy:
-            return _later(_page(pages.form(to=to, name=name, wrong=_BUSY), 503), COME_AGAIN)
+            return answers.later(self._form(503, to=to, name=name, wrong=_BUSY), COME_AGAIN)
         except WrongPassword:
-            return _page(pages.form(to=to, name=name, wrong=_WRONG), 401)
+            return self._form(401, to=to, name=name, wrong=_WRONG)
         except LockedOut as error:
-            return _locked(error, self.gate, to=to, name=name)
+            seconds, words = _locked(error, now=self.gate.now())
+            return answers.later(self._form(429, to=to, name=name, wrong=words), seconds)
         except (CoreError, SQLAlchemyError) as error:
             log.warning("nobody can sign in: the database cannot be asked", extra={"error": type(error).__name__})
-            return _page(pages.away(), 503)
-        answer = _see_other(to)
-        answer.set_cookie(COOKIE, cookie, httponly=True, samesite="lax", secure=self._is_secure(request))
-        return answer
+            return answers.page(pages.away(), 503)
+        return answers.admitted(to, cookie, request, self.gate.settings())
 
     async def _logout(self, request: Request) -> Response:
         """Only a form of ours signs somebody out: opening a link changes nothing."""
         if request.method != "POST":
-            return _see_other("/")
+            return answers.see_other("/")
         if not self._is_own(request):
-            return _page(pages.from_elsewhere(), 403)
-        cookie = request.cookies.get(COOKIE)
+            return answers.page(pages.from_elsewhere(), 403)
+        cookie = answers.session(request, self.gate.settings())
         if cookie:
             try:
                 await run_in_threadpool(lambda: self.gate.sign_out(cookie))
             except (CoreError, SQLAlchemyError):
-                return _page(pages.away(), 503)
-        answer = _see_other(LOGIN)
-        answer.delete_cookie(COOKIE, httponly=True, samesite="lax", secure=self._is_secure(request))
-        return answer
+                return answers.page(pages.away(), 503)
+        return answers.dismissed(LOGIN, request, self.gate.settings())
 
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = HTTPConnection(scope)
@@ -135,7 +143,7 @@ class SignIn:
         await line.carry(lambda: self.app(scope, line.hear, line.say))
 
     async def _ask(self, request: HTTPConnection, *, by_hand: bool) -> Pass:
-        cookie, local = request.cookies.get(COOKIE), _is_local(request)
+        cookie, local = answers.session(request, self.gate.settings()), _is_local(request)
         return await run_in_threadpool(lambda: self.gate.ask(cookie, local=local, by_hand=by_hand))
 
     def _is_own(self, request: HTTPConnection) -> bool:
@@ -148,22 +156,14 @@ class SignIn:
             return site is not None or request.scope["type"] == "websocket"  # a program, which has no cookie to steal
         settings = self.gate.settings()
         public = settings.console_public_url if settings else None
-        return origin == public or urlsplit(origin).netloc == request.headers.get("host", "-")
+        return origin == public or origin.partition("://")[2] == request.headers.get("host", "-")
 
-    def _is_secure(self, request: Request) -> bool:
-        settings = self.gate.settings()
-        public = (settings.console_public_url if settings else None) or ""
-        at_home = console_reach.host_name(request.scope) in console_reach.LOCAL_NAMES
-        return request.url.scheme == "https" or (public.startswith("https:") and not at_home)
+    def _form(self, status: int, *, to: str, name: str = "", wrong: str = "") -> Response:
+        return answers.page(pages.form(to=to, name=name, wrong=wrong, other=self.elsewhere.button(to)), status)
 
 
-_FOR: Final[Mapping[Pass, str]] = {
-    Pass.IN: "",
-    Pass.SIGN_IN: "",
-    Pass.CLOSED: pages.nobody_yet(),
-    Pass.AWAY: pages.away(),
-}
-_STATUS: Final[Mapping[Pass, int]] = {Pass.IN: 200, Pass.SIGN_IN: 200, Pass.CLOSED: 403, Pass.AWAY: 503}
+_FOR: Final[Mapping[Pass, str]] = {Pass.CLOSED: pages.nobody_yet(), Pass.AWAY: pages.away()}
+_STATUS: Final[Mapping[Pass, int]] = {Pass.CLOSED: 403, Pass.AWAY: 503}
 
 
 def _is_health(scope: Scope) -> bool:
@@ -192,21 +192,8 @@ def _fields(body: bytes) -> dict[str, str]:
     return {name: values[0] for name, values in found.items()}
 
 
-def _locked(error: LockedOut, gate: Gate, *, to: str, name: str) -> Response:
-    seconds = max(1, math.ceil((error.until - gate.now()).total_seconds()))
+def _locked(error: LockedOut, *, now: datetime) -> tuple[int, str]:
+    """(seconds until the next try is taken, the same in words)"""
+    seconds = max(1, math.ceil((error.until - now).total_seconds()))
     minutes = math.ceil(seconds / 60)
-    words = f"Too many tries. The next one is taken in {minutes} {'minute' if minutes == 1 else 'minutes'}."
-    return _later(_page(pages.form(to=to, name=name, wrong=words), 429), seconds)
-
-
-def _later(answer: Response, seconds: int) -> Response:
-    answer.headers["Retry-After"] = str(seconds)
-    return answer
-
-
-def _see_other(to: str) -> Response:
-    return RedirectResponse(to, 303, headers=_NO_STORE)
-
-
-def _page(html: str, status: int) -> Response:
-    return HTMLResponse(html, status, headers=_NO_STORE)
+    return seconds, f"Too many tries. The next one is taken in {minutes} {'minute' if minutes == 1 else 'minutes'}."

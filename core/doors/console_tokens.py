@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import datetime
 
 import streamlit as st
 
@@ -13,12 +14,32 @@ from core.desk.explain import explain
 from core.desk.explain_tokens import FINDINGS
 from core.desk.operators import Operator
 from core.desk.steps import case_step
-from core.doors import console, console_drawers, console_paste, wiring
+from core.doors import charts, console, console_drawers, console_paste, wiring
 from core.doors import console_tables as tables
 from core.errors import CoreError, NotFound
 from core.services.policy import Policy
 
 _ONE_AT_A_TIME = threading.Lock()
+# What the calendar's bars show → whether they are weighed by events, and what the chart is called
+_BARS = {
+    "apps": (False, "Apps by the day their token ends, by health"),
+    "events a day": (True, "Events of a day by the day on which the token that they hang on ends, by health"),
+}
+
+
+def calendar(now: datetime) -> None:
+    """When tokens end in the next 60 days, and how much hangs on them."""
+    chosen = st.segmented_control(
+        "Bars show", list(_BARS), default="apps", required=True, key="bars", bind="query-params"
+    )
+    unit = chosen or "apps"
+    weigh, alt = _BARS[unit]
+    with console.looking() as conn:
+        days = queries.expiries_by_day(conn, now=now, days=60, weigh=weigh, **console.horizon())
+    start = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    st.plotly_chart(charts.expiry_calendar(days, start=start, unit=unit), alt=alt, config=charts.PLAIN)
+    if weigh:
+        st.caption("Events that reached Meta in the last 24 hours, and those that wait for the token.")
 
 
 def drawer(row: queries.TokenRow, operator: Operator) -> None:

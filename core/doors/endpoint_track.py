@@ -156,9 +156,10 @@ class Track:
         if app is None:
             self.rates.guessed_wrong(seen.address, now=time.monotonic())
             raise NotFound("App not found")
-        _slow_down(self.rates.wait(app.id, seen.address, events=len(readable), now=time.monotonic()), app.id)
+        # Before it is counted: pages of others use up nothing of what this app may send.
         if not origin_allowed(app, request.headers.get("origin"), readable[0].url):
             raise OtherOrigin(app.id)
+        _slow_down(self.rates.wait(app.id, seen.address, events=len(readable), now=time.monotonic()), app.id)
         if len(readable) < len(calls):
             await self._note(app.id, track.MISSING_FIELDS, 200)
         return await self._write(app, calls, seen)

@@ -21,8 +21,11 @@ from core.sandbox.control import control_routes
 from core.sandbox.faults import AFTER, Fault, take
 from core.sandbox.refusals import Refusal, invalid, trace_id
 from core.sandbox.state import State
+from core.sandbox.strangers import refusal
 
 LARGEST_BODY: Final = 8 * 1024 * 1024
+# Facebook's own pages cannot be framed either.
+_UNFRAMED: Final = (b"x-frame-options", b"DENY")
 _PAGE: Final = "<!DOCTYPE html><html><body><h1>Sorry, something went wrong.</h1></body></html>"
 
 
@@ -40,10 +43,11 @@ class Sandbox(Starlette):
             # uvicorn's own Date is the real time: here it is the time that the stand-in plays.
             if message["type"] == "http.response.start":
                 moment = format_datetime(from_unix(self.stand_in.now()), usegmt=True)
-                message = {**message, "headers": [*message["headers"], (b"date", moment.encode())]}
+                message = {**message, "headers": [*message["headers"], (b"date", moment.encode()), _UNFRAMED]}
             await send(message)
 
-        await super().__call__(scope, receive, dated)
+        answer = refusal(scope)
+        await (super().__call__ if answer is None else answer)(scope, receive, dated)
 
 
 class Meta:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, Row
@@ -15,14 +16,16 @@ from core.errors import Conflict, CoreError
 from core.services import incidents, privacy, rights
 from core.services.refresh import TokenRefreshService
 from core.store import jobs, outbox, pixels
-from core.store.database import insist, reading, writing
+from core.store.database import chunks, insist, reading, writing
 from core.store.hopeless import why_no_retry
 from core.store.wake import Work, wake
 
 log = logging.getLogger("bulk")
 
-# Items for each thread between two looks at the table: all wait there for the slowest.
+# Pieces of work for each thread between two looks at the table: all wait there for the slowest.
 _EACH = 20
+# Events that are made due in one transaction: what they cost is the commit, not they.
+_TOGETHER = 20
 
 
 def run(service: TokenRefreshService, job_id: int, *, threads: int, stop: Callable[[], bool] = lambda: False) -> None:
@@ -31,17 +34,18 @@ def run(service: TokenRefreshService, job_id: int, *, threads: int, stop: Callab
         job = jobs.take(conn, job_id, by=service.worker, now=real_now())
     if job is None:
         return
+    kind = KINDS[job.kind]
     with ThreadPoolExecutor(threads, thread_name_prefix=f"job-{job_id}") as pool:
         while not stop():
             if rights.withdrawn(service.engine, job, by=service.worker, now=real_now()):
                 log.warning("a job was cancelled: who ordered it may not any more", extra={"job": job_id})
                 return
             with reading(service.engine) as conn:
-                subjects = jobs.next_items(conn, job_id, limit=_EACH * threads)
+                subjects = jobs.next_items(conn, job_id, limit=_EACH * threads * kind.size)
             if not subjects:
                 break
             try:
-                went_on = list(pool.map(lambda subject: _one(service, job, subject), subjects))
+                went_on = list(pool.map(lambda piece: _one(service, job, piece), chunks(subjects, kind.size)))
             except Conflict:
                 log.info("a job was cancelled, paused or taken over", extra={"job": job_id})
                 break
@@ -56,8 +60,8 @@ def run(service: TokenRefreshService, job_id: int, *, threads: int, stop: Callab
             jobs.end(conn, job_id, now=real_now())
 
 
-def _one(service: TokenRefreshService, job: Row, subject: str) -> bool:
-    went_on = KINDS[job.kind](service, job, subject)
+def _one(service: TokenRefreshService, job: Row, piece: Sequence[str]) -> bool:
+    went_on = KINDS[job.kind].work(service, job, piece)
     failpoints.hit("job.mid_chunk")
     return went_on
 
@@ -75,7 +79,8 @@ def _refresh(service: TokenRefreshService, job: Row, fingerprint: str) -> bool:
     failpoints.hit("job.before_record")
     with writing(service.engine) as conn:
         # Meta has done it: it must not be done once more because somebody has paused the job meanwhile.
-        jobs.record(conn, job.id, fingerprint, outcome, words, by=service.worker, now=real_now(), even_paused=True)
+        results = {fingerprint: (outcome, words)}
+        jobs.record(conn, job.id, results, by=service.worker, now=real_now(), even_paused=True)
     return True
 
 
@@ -91,39 +96,55 @@ def _was_stopped(service: TokenRefreshService, job: Row) -> bool:
         return not jobs.is_going(conn, job.id, by=service.worker)
 
 
-def _retry(service: TokenRefreshService, job: Row, subject: str) -> bool:
-    """Make one dead or parked event due again, and its result known, in one transaction."""
+def _retry(service: TokenRefreshService, job: Row, subjects: Sequence[str]) -> bool:
+    """Make dead or parked events due again, and their results known, in one transaction."""
     now = real_now()
 
     def once_more(conn: Connection) -> None:
-        outcome, words = _send_again(conn, int(subject), now)
-        jobs.record(conn, job.id, subject, outcome, words, by=service.worker, now=now)
+        results = _send_again(conn, subjects, now)
+        jobs.record(conn, job.id, results, by=service.worker, now=now)
 
     insist(service.engine, once_more)
     return True
 
 
-def _send_again(conn: Connection, event_id: int, now: datetime) -> tuple[str, str]:
-    """(outcome, words) of one event's retry; a parked one only waits on when its token is broken."""
-    found = outbox.find(conn, event_id)
+def _send_again(conn: Connection, subjects: Sequence[str], now: datetime) -> jobs.Results:
+    """What became of each event's retry; a parked one only waits on when its token is broken."""
+    found = {str(row.id): row for row in outbox.find(conn, [int(subject) for subject in subjects])}
+    why = {subject: _why_not(found.get(subject), now) for subject in subjects}
+    again = [found[subject] for subject in subjects if why[subject] is None]
+    pixel_ids = sorted({row.pixel_id for row in again})
+    pixels.resume(conn, pixel_ids)
+    outbox.move(conn, "retry", [row.id for row in again if row.state == "dead"], next_attempt_at=now, attempts=0)
+    outbox.hurry(conn, [row.id for row in again if row.state != "dead"], now=now)
+    wake(conn, Work.DELIVER, pixel_ids)
+    return {subject: ("skipped", reason) if reason else ("ok", "sent again") for subject, reason in why.items()}
+
+
+def _why_not(found: Row | None, now: datetime) -> str | None:
     if found is None:
-        return "skipped", "is not stored any more"
-    if reason := why_no_retry(found.state, found.failure, found.deadline_at, now=now, waits=found.waits):
-        return "skipped", reason
-    pixels.resume(conn, [found.pixel_id])
-    if found.state == "dead":
-        outbox.move(conn, "retry", [found.id], next_attempt_at=now, attempts=0)
-    else:
-        outbox.hurry(conn, found.id, now=now)
-    wake(conn, Work.DELIVER, [found.pixel_id])
-    return "ok", "sent again"
+        return "is not stored any more"
+    return why_no_retry(found.state, found.failure, found.deadline_at, now=now, waits=found.waits)
 
 
-# kind → the work on one item; false when it came no further because somebody else has what it needs.
-KINDS: dict[str, Callable[[TokenRefreshService, Row, str], bool]] = {
-    "refresh_tokens": _refresh,
-    "retry_events": _retry,
-    "customer_data": privacy.show,
-    "redact_customer": privacy.erase,
-    "redact_shop": privacy.erase,
+def _each(work: Callable[[TokenRefreshService, Row, str], bool]) -> Callable[..., bool]:
+    """Work on pieces of one item."""
+    return lambda service, job, piece: all(work(service, job, subject) for subject in piece)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """`work` on at most `size` items of a job at once; false when it came no further because somebody else has what it
+    needs."""
+
+    work: Callable[[TokenRefreshService, Row, Sequence[str]], bool]
+    size: int = 1
+
+
+KINDS: dict[str, Kind] = {
+    "refresh_tokens": Kind(_each(_refresh)),
+    "retry_events": Kind(_retry, _TOGETHER),
+    "customer_data": Kind(_each(privacy.show)),
+    "redact_customer": Kind(_each(privacy.erase)),
+    "redact_shop": Kind(_each(privacy.erase)),
 }

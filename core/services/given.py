@@ -112,7 +112,8 @@ def _check_user(facts: TokenFacts, before: str | None, accepted: str | None) -> 
         return
     raise Refused(
         f"this token belongs to Meta user {facts.meta_user_id}, the one before to {before}, {_NOTHING}:"
-        " if that is meant (a system user, a new manager), say so with --accept-other-user"
+        " if that is meant (a system user, a new manager), say that another Meta user may take over"
+        " (at the shell: --accept-other-user)"
     )
 
 
@@ -156,5 +157,6 @@ def _unreached(error: GraphError, one: App, *, own: bool) -> Refused:
             " in Business settings"
         )
     return Refused(
-        f"{words}, which holds the same token now, {_NOTHING}: with --only-this it is stored for the one app alone"
+        f"{words}, which holds the same token now, {_NOTHING}: say that it is for this app only"
+        " (at the shell: --only-this)"
     )

@@ -116,7 +116,7 @@ def _finish(service: TokenRefreshService, job: Row[Any], subject: str, shown: st
     def once(conn: Connection) -> None:
         now = real_now()
         words = shown or _words(_tally(jobs.noted(conn, job.id, subject)))
-        jobs.record(conn, job.id, subject, "ok", words, by=service.worker, now=now)
+        jobs.record(conn, job.id, {subject: ("ok", words)}, by=service.worker, now=now)
         if jobs.next_items(conn, job.id, limit=1):
             return
         total = _tally(jobs.noted(conn, job.id))

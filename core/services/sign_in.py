@@ -33,6 +33,10 @@ class WrongPassword(Refused):
     """Name and password do not belong together"""
 
 
+class NoOperator(Refused):
+    """There is nobody of that name who may sign in"""
+
+
 class LockedOut(Refused):
     """Too many tries"""
 
@@ -82,10 +86,27 @@ def sign_in(engine: Engine, name: str, password: Secret | None, *, address: str,
         if again is None or again.disabled_at is not None or again.password != known.password:
             raise WrongPassword()  # changed while we were counting
         lockouts.forgive(conn, [ours, theirs])
-        sessions.forget(conn, now - LONGEST)
-        operators.signed_in(conn, name, now=now)
-        audit.write(conn, by=name, action="sign_in", subject=f"operator {name}", count=1, reason=None, now=now)
-        return sessions.open_(conn, known.id, now=now)
+        return _opened(conn, again, how=None, now=now)
+
+
+def sign_in_as(engine: Engine, name: str, *, how: str, now: datetime) -> str:
+    """A new session's cookie for whom somebody else has proven to be `name`; `how` goes into the trail.
+
+    NoOperator: the same whether there is none or they are disabled; nobody is made one by signing in.
+    """
+    with writing(engine) as conn:
+        found = operators.find(conn, name)
+        if found is None or found.disabled_at is not None:
+            raise NoOperator()
+        return _opened(conn, found, how=how, now=now)
+
+
+def _opened(conn: Connection, operator: Row[Any], *, how: str | None, now: datetime) -> str:
+    sessions.forget(conn, now - LONGEST)
+    operators.signed_in(conn, operator.name, now=now)
+    subject = f"operator {operator.name}"
+    audit.write(conn, by=operator.name, action="sign_in", subject=subject, count=1, reason=how, now=now)
+    return sessions.open_(conn, operator.id, now=now)
 
 
 def prove(engine: Engine, name: str, password: Secret | None, *, now: datetime) -> Row[Any]:

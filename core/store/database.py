@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from psycopg.errors import IdleInTransactionSessionTimeout
 from sqlalchemy import (
     ARRAY,
     BigInteger,
@@ -40,10 +39,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
 
-from core.errors import SettingsError
+from core.errors import SettingsError, StoreError
 
 LOCK_ORDER = ("capi_pixel", "capi_token", "AppSettings", "capi_app", "capi_reach", "capi_outbox", "capi_event")
 _BUSY_MS = 10_000
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+_IDLE_IN_TRANSACTION = "25P03"
 # Who is gone without a word (a cut wire, a machine without power) is missed within some 20 seconds: TCP by itself gives
 # up after a quarter of an hour, and asks a silent peer after two hours. The server is told the same about us: what a
 # process holds locked that is cut off, or stands still in the middle of a transaction, is free again as soon.
@@ -113,7 +114,7 @@ def open_engine(database_url: str, *, pool_size: int = 8) -> Engine:
     def ended(context: ExceptionContext) -> BaseException | None:
         # psycopg calls this one internal: to us it is one more way in which the database was away.
         error = context.original_exception
-        if not isinstance(error, IdleInTransactionSessionTimeout):
+        if getattr(error, "sqlstate", None) != _IDLE_IN_TRANSACTION:
             return None
         context.is_disconnect = True
         return OperationalError(context.statement, None, error, hide_parameters=True, connection_invalidated=True)
@@ -124,7 +125,11 @@ def open_engine(database_url: str, *, pool_size: int = 8) -> Engine:
 def _open_sqlite(url: URL) -> Engine:
     if not url.database or url.database == ":memory:":
         raise SettingsError("DATABASE_URL: endpoint, worker and console share one SQLite file; name a file")
-    Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = f"its folder cannot be made ({error.strerror}): check DATABASE_URL and who may write there"
+        raise StoreError(f"the database {url.database} cannot be used, {why}") from None
     engine = create_engine(
         url,
         hide_parameters=True,

@@ -5,7 +5,8 @@ A job that is paused keeps its state; `paused_at` says since when nobody works o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,6 +20,8 @@ from core.store.wake import Work, wake
 LEASE = timedelta(seconds=60)
 # outcome of an item → the job's counter it adds to, beside `done`
 COUNTED = {"ok": None, "failed": "failed", "skipped": "skipped"}
+# subject of an item → (outcome, words)
+Results = Mapping[str, tuple[str, str]]
 _STOPPED = "this job was cancelled, paused or taken over"
 
 
@@ -53,30 +56,24 @@ def next_items(conn: Connection, job_id: int, *, limit: int) -> list[str]:
 
 
 def record(
-    conn: Connection,
-    job_id: int,
-    subject: str,
-    outcome: str,
-    words: str,
-    *,
-    by: str,
-    now: datetime,
-    even_paused: bool = False,
+    conn: Connection, job_id: int, results: Results, *, by: str, now: datetime, even_paused: bool = False
 ) -> None:
-    """One item's result, counted; Conflict when the job was cancelled, paused or taken over.
+    """What came of some items, counted; Conflict when the job was cancelled, paused or taken over.
 
     `even_paused`: what was done outside of this transaction is written down though the job was paused meanwhile.
     """
     i, j = capi_job_item.c, capi_job.c
-    counter = COUNTED[outcome]
-    counts: dict[str, Any] = {"done": j.done + 1} | ({counter: j[counter] + 1} if counter else {})
+    tally = Counter(COUNTED[outcome] for outcome, _ in results.values())
+    counts = {name: j[name] + count for name, count in tally.items() if name} | {"done": j.done + len(results)}
     mine = update(capi_job).where(j.id == job_id, j.state == "running", j.lease_by == by)
     mine = mine if even_paused else mine.where(j.paused_at.is_(None))
     if conn.execute(mine.values(lease_until=now + LEASE, **counts)).rowcount != 1:
         raise Conflict(_STOPPED)
-    item = update(capi_job_item).where(i.job_id == job_id, i.subject == subject, i.outcome.is_(None))
-    if conn.execute(item.values(outcome=outcome, words=words)).rowcount != 1:
-        raise Conflict("this item was done already")
+    for said in set(results.values()):
+        alike = [subject for subject, result in results.items() if result == said]
+        items = update(capi_job_item).where(i.job_id == job_id, i.subject.in_(alike), i.outcome.is_(None))
+        if conn.execute(items.values(outcome=said[0], words=said[1])).rowcount != len(alike):
+            raise Conflict("an item was done already")
 
 
 def note(conn: Connection, job_id: int, subject: str, words: str, *, by: str, now: datetime) -> None:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, inspect
+from sqlalchemy import Connection, Engine, column, inspect, select, table
 from sqlalchemy.exc import OperationalError
 
 from core.errors import SchemaError, StoreError
 from core.secret import Secret
 from core.store import platform, rekey
 from core.store.database import is_embedded, reading, shown, writing
+
+if TYPE_CHECKING:  # Alembic is for who migrates: endpoints and workers look only, and keep their memory small
+    from alembic.config import Config
 
 _FOLDER = Path(__file__).parent / "migrations"
 VERSION_TABLE = "capi_alembic_version"
@@ -34,6 +35,8 @@ _BUSY = ("55P03", "40P01", "57014")
 
 
 def config(conn: Connection | None = None) -> Config:
+    from alembic.config import Config
+
     settings = Config()
     settings.set_main_option("script_location", str(_FOLDER))
     settings.attributes["connection"] = conn
@@ -42,11 +45,20 @@ def config(conn: Connection | None = None) -> Config:
 
 def current(conn: Connection) -> str | None:
     """The revision this database is at; None before the first."""
-    return MigrationContext.configure(conn, opts={"version_table": VERSION_TABLE}).get_current_revision()
+    if not inspect(conn).has_table(VERSION_TABLE):
+        return None
+    at: str | None = conn.scalar(select(column("version_num")).select_from(table(VERSION_TABLE)))
+    return at
+
+
+@cache
+def known() -> tuple[str, ...]:
+    """The revisions that this program has heard of, the oldest first: a migration's file is named after its own."""
+    return tuple(sorted(file.name.partition("_")[0] for file in (_FOLDER / "versions").glob("[0-9]*.py")))
 
 
 def newest() -> str:
-    return str(ScriptDirectory.from_config(config()).get_current_head())
+    return known()[-1]
 
 
 def serves(at: str | None) -> bool:
@@ -55,8 +67,7 @@ def serves(at: str | None) -> bool:
     One that it has never heard of was made by a newer program: migrations keep what the version before them uses, so
     that machines are brought up to date one after the other while the others go on.
     """
-    known = {script.revision for script in ScriptDirectory.from_config(config()).walk_revisions()}
-    return at == newest() or (at is not None and at not in known)
+    return at == newest() or (at is not None and at not in known())
 
 
 def migrate(engine: Engine) -> None:
@@ -86,6 +97,8 @@ def _upgrade(conn: Connection) -> None:
         if current(conn) != newest():
             _lock_all(conn)
     platform.ensure(conn)
+    from alembic import command
+
     command.upgrade(config(conn), "head")
 
 

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from psycopg import Connection as PsycopgConnection
 from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, exists, func, select, text, true, update
 
 from core.errors import Conflict
@@ -21,6 +20,9 @@ from core.store.database import among, chunks
 from core.store.schema import capi_event, capi_join, capi_outbox, capi_pixel
 from core.store.types import Moment
 from core.store.wake import Work, wake
+
+if TYPE_CHECKING:
+    from psycopg import Connection as PsycopgConnection
 
 # verb → (states it starts from, state it leads to)
 MOVES: dict[str, tuple[tuple[str, ...], str]] = {
@@ -270,27 +272,27 @@ def forget_orders(conn: Connection, ids: Sequence[int]) -> int:
     return conn.execute(update(capi_event).where(e.id.in_(mine)).values(order_id=None)).rowcount
 
 
-def find(conn: Connection, event_id: int) -> Row | None:
-    """A stored payload's row without the payload; None once it was delivered."""
+def find(conn: Connection, ids: Sequence[int]) -> list[Row]:
+    """Stored payloads' rows without the payload; none for what was delivered."""
     o = capi_outbox.c
     waits = exists().where(capi_join.c.event_id == o.id).label("waits")
     ours = select(o.id, o.app_id, o.pixel_id, o.state, o.deadline_at, capi_event.c.failure, waits)
-    return conn.execute(ours.join(capi_event, capi_event.c.id == o.id).where(o.id == event_id)).first()
+    return list(conn.execute(ours.join(capi_event, capi_event.c.id == o.id).where(among(conn, o.id, ids))))
 
 
-def hurry(conn: Connection, event_id: int, *, now: datetime) -> None:
-    """A due event that waits for its next try goes now; a parked one with all that wait for the same token."""
+def hurry(conn: Connection, ids: Sequence[int], *, now: datetime) -> None:
+    """Due events that wait for their next try go now; a parked one with all that wait for the same token."""
     o = capi_outbox.c
-    row = conn.execute(select(o.state, o.app_id, o.parked_by).where(o.id == event_id)).one()
-    alike = (o.app_id == row.app_id) & (o.parked_by == row.parked_by) & (o.state == "parked")
-    which = alike if row.state == "parked" else o.id == event_id
-    conn.execute(update(capi_outbox).where(which).values(next_attempt_at=now))
+    asked, parked = among(conn, o.id, ids), o.state == "parked"
+    held = conn.execute(select(o.app_id, o.parked_by).where(asked, parked).distinct()).all()
+    alike = [parked & (o.app_id == row.app_id) & (o.parked_by == row.parked_by) for row in held]
+    for which in (asked & ~parked, *alike):
+        conn.execute(update(capi_outbox).where(which).values(next_attempt_at=now))
 
 
 def expire(conn: Connection, *, now: datetime) -> int:
     """Bury what Meta would no longer take; returns how many (at most CHUNK)."""
-    o = capi_outbox.c
-    p = capi_pixel.c
+    o, p = capi_outbox.c, capi_pixel.c
     in_flight = exists().where(p.pixel_id == o.pixel_id, p.lease_until > now)  # its answer decides, not we
     late = select(o.id).where(text("state != 'dead'"), o.deadline_at <= now, ~in_flight).limit(CHUNK)
     ids = conn.scalars(late).all()

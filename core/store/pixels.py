@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -76,10 +77,11 @@ def free_leases(conn: Connection, by: str) -> None:
     conn.execute(update(capi_pixel).where(capi_pixel.c.lease_by == by).values(lease_by=None, lease_until=None))
 
 
-def resume(conn: Connection, pixel_ids: list[str]) -> None:
-    """Let these pixels be tried at once."""
+def resume(conn: Connection, pixel_ids: Sequence[str]) -> None:
+    """Let these pixels be tried at once; each is locked after those before it, so that two who do so never cross."""
     values = {"wait_until": None, "wait_failure": None}
-    conn.execute(update(capi_pixel).where(capi_pixel.c.pixel_id.in_(pixel_ids)).values(**values))
+    for pixel_id in sorted(pixel_ids):
+        conn.execute(update(capi_pixel).where(capi_pixel.c.pixel_id == pixel_id).values(**values))
 
 
 def _mine(lease: Lease) -> ColumnElement[bool]:

@@ -13,12 +13,11 @@ from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, cast
 
-from psycopg import Connection as PsycopgConnection
-from psycopg import RawCursor
 from sqlalchemy import Connection, Engine, text
 
 if TYPE_CHECKING:
     from pgqueuer.domain.settings import DBSettings
+    from psycopg import Connection as PsycopgConnection
 
 # PgQueuer's own tables carry our prefix, so that a platform that uses PgQueuer itself is not disturbed.
 PREFIX = "capi_"
@@ -60,6 +59,8 @@ def wake(conn: Connection, work: Work, subjects: Iterable[str]) -> None:
     wanted = sorted(set(subjects))
     if not wanted or conn.dialect.name != "postgresql":
         return
+    from psycopg import RawCursor
+
     count = len(wanted)
     cursor = RawCursor(cast("PsycopgConnection", conn.connection.driver_connection))
     cursor.execute(

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,19 +36,20 @@ class Console:
     log: Path
 
 
-@pytest.fixture
-def console(tmp_path: Path) -> Iterator[Console]:
-    """A fresh server: nothing was asked of it before the test does."""
-    address = f"sqlite:///{tmp_path / 'console.db'}"
+@contextmanager
+def a_console(folder: Path, **more: str) -> Iterator[Console]:
+    """A fresh server, its database and its log in this folder; `more` are settings."""
+    address = f"sqlite:///{folder / 'console.db'}"
     engine = database.open_engine(address)
     migrate.prepare(engine)
     seed(engine, now=clock.now(), apps=60, events=400)
     port = _free_port()
     ours = {"FACEBOOK_APP_ID": APP_ID, "FACEBOOK_APP_SECRET": APP_SECRET, "CAPI_GRAPH_URL": "http://127.0.0.1:9"}
-    env = {**os.environ, **ours, "PYTHONPATH": str(ROOT), "DATABASE_URL": address, "CAPI_CONSOLE_PORT": str(port)}
-    log = tmp_path / "console.log"
+    own = {"PYTHONPATH": str(ROOT), "DATABASE_URL": address, "CAPI_CONSOLE_PORT": str(port)}
+    env = {**os.environ, **ours, **own, **more}
+    log = folder / "console.log"
     with log.open("wb") as out:
-        server = subprocess.Popen([sys.executable, "-c", _SERVE], cwd=tmp_path, env=env, stdout=out, stderr=out)
+        server = subprocess.Popen([sys.executable, "-c", _SERVE], cwd=folder, env=env, stdout=out, stderr=out)
         try:
             url = f"http://127.0.0.1:{port}"
             _wait(f"{url}/_stcore/health", server)
@@ -59,9 +61,17 @@ def console(tmp_path: Path) -> Iterator[Console]:
 
 
 @pytest.fixture
+def console(tmp_path: Path) -> Iterator[Console]:
+    """A fresh server: nothing was asked of it before the test does."""
+    with a_console(tmp_path) as console:
+        yield console
+
+
+@pytest.fixture
 def page() -> Iterator[Any]:
     with chromium() as browser:
-        context = browser.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)
+        size = {"width": 1440, "height": 900}
+        context = browser.new_context(viewport=size, accept_downloads=True, timezone_id="Europe/Berlin")
         yield context.new_page()
 
 

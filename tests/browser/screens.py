@@ -41,12 +41,12 @@ DRAWN = """() => !document.querySelector('[data-testid=stSkeleton]')
 
 
 @contextmanager
-def chromium() -> Iterator[Any]:
-    """A headless browser."""
+def chromium(*more: str) -> Iterator[Any]:
+    """A headless browser; `more` stands behind our flags."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, *more])
         yield browser
         browser.close()
 

@@ -55,12 +55,13 @@ def _jobs(console: Console) -> list[tuple[str, int]]:
 
 
 def test_a_deep_link_works_on_a_fresh_server(console: Console, page: Any) -> None:
-    _open(page, console, "failed-events?show=waiting&cause=Token+gone")
+    _open(page, console, "failed-events?show=waiting&cause=Token+gone&received=Last+7+days")
     assert page.get_by_role("heading", level=1).all_inner_texts() == ["Failed events"]
     assert page.get_by_text("Page not found").count() == 0
     assert page.get_by_test_id("stException").count() == 0
     assert page.get_by_test_id("stSidebarNav").get_by_role("link").count() == sum(map(len, MENU.values()))
     assert _cell(page, 1, 2, 0) == "Token gone"
+    assert page.get_by_role("radio", name="Last 7 days").is_checked()
 
 
 def test_select_confirm_and_the_job_is_there_once(console: Console, page: Any) -> None:
@@ -151,6 +152,7 @@ def test_the_expiry_report_arrives_whole(console: Console, page: Any) -> None:
     assert len(rows) == 33
     assert {row["user"].split("@")[0][:6] for row in rows} == {"owner1"}
     assert raw.count(b"\r\n") == 34
+    assert any(row["expires at (Europe/Berlin)"].endswith("+01:00") for row in rows)
     assert MARK.encode() not in raw
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from collections import Counter
+from collections.abc import Iterable
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import Engine, event, select, text
 
-from core.desk import queries
+from core.desk import commands, queries, zones
 from core.desk.detail import HIDDEN
-from core.errors import NotFound
+from core.desk.operators import Operator
+from core.errors import NotFound, Refused
 from core.store.database import reading, writing
-from core.store.schema import capi_event, capi_pixel
+from core.store.schema import capi_event, capi_outbox, capi_pixel
 from tests.desk.rows import MARK, seed
 
 SOON, WINDOW = timedelta(days=7), timedelta(days=30)
@@ -62,6 +66,49 @@ def test_filters_by_cause_and_by_what_people_search_for(world: Engine, now: date
             assert [row.id for row in found] == [wanted.id]
         of_shop = queries.failed_events(conn, now=now, view="waiting", search=wanted.shop)
     assert {row.app_id for row in of_shop} == {wanted.app_id}
+
+
+def _receive(engine: Engine, moments: Iterable[datetime], *, failure: str = "permission") -> list[int]:
+    """Dead events that can still be sent, received then; whatever else is dead was received long before."""
+    e = capi_event.c
+    with writing(engine) as conn:
+        for table in (capi_event, capi_outbox):
+            conn.execute(
+                table.update().where(table.c.state == "dead").values(deadline_at=datetime(2099, 1, 1, tzinfo=UTC))
+            )
+        conn.execute(capi_event.update().values(received_at=datetime(2026, 11, 1, tzinfo=UTC)))
+        dead = select(e.id).where(e.state == "dead", e.failure == failure).order_by(e.id)
+        ids = list(conn.scalars(dead))
+        for id_, at in zip(ids, moments, strict=False):
+            conn.execute(capi_event.update().where(e.id == id_).values(received_at=at))
+    return ids
+
+
+@pytest.mark.parametrize("name", ["America/Los_Angeles", "UTC", "Asia/Kolkata", "Pacific/Kiritimati"])
+def test_yesterdays_failures_of_one_cause_and_only_these_go_again(world: Engine, now: datetime, name: str) -> None:
+    zone, tick = ZoneInfo(name), timedelta(milliseconds=1)
+    span = zones.period("Yesterday", now=now, zone=zone)
+    start, end = (datetime.combine(now.astimezone(zone).date() - timedelta(days=ago), time(), zone) for ago in (1, 0))
+    _receive(world, [start, end - tick], failure="transient")
+    outside_and_in = [start - tick, start, end - tick, end]
+    _, first, last, _, *_ = _receive(world, outside_and_in)
+    wanted = {"view": "dead", "failure": "permission", **span}
+    with reading(world) as conn:
+        ids = queries.failed_ids(conn, now=now, **wanted)
+        assert queries.failed_total(conn, now=now, **wanted) == 2
+        assert [row.id for row in queries.failed_events(conn, now=now, **wanted)] == ids
+    job = commands.order_retry(world, ids, by=Operator("Sue", "support"), now=now)
+    with reading(world) as conn:
+        assert {item.subject for item in queries.job_items(conn, job)} == {str(first), str(last)}
+
+
+def test_a_time_alone_is_enough_for_all_that_match(world: Engine, now: datetime) -> None:
+    (newest, *_) = _receive(world, [now])
+    with reading(world) as conn:
+        assert queries.failed_ids(conn, now=now, view="dead", since=now - timedelta(hours=1)) == [newest]
+        assert newest not in queries.failed_ids(conn, now=now, view="dead", until=now)
+        with pytest.raises(Refused, match="everything at once"):
+            queries.failed_ids(conn, now=now, view="dead")
 
 
 def test_an_event_whose_pixel_is_leased_is_sending(world: Engine, now: datetime) -> None:
@@ -149,6 +196,9 @@ def test_pages_never_read_the_whole_ledger(sqlite_engine: Engine, now: datetime)
         for view in queries.VIEWS:
             queries.failed_events(conn, now=now, view=view)
             queries.failed_events(conn, now=now, view=view, failure="permission", after=(now, 1))
+            queries.failed_events(conn, now=now, view=view, since=now - timedelta(days=1), until=now)
+            queries.failed_total(conn, now=now, view=view, since=now)
+            queries.failed_ids(conn, now=now, view=view, since=now)
         queries.causes(conn, now=now)
         queries.overview(conn, now=now, soon=SOON, window=WINDOW)
     assert plans
@@ -163,7 +213,10 @@ def test_refresh_history_pages_and_filters(world: Engine, now: datetime) -> None
         lost = queries.refresh_history(conn, outcomes=["needs_reconnect"])
         owner = queries.refresh_history(conn, search="owner3@")
         per_day = queries.refreshes_per_day(conn, since=now - timedelta(days=30))
+        by_trigger = queries.refreshes_per_day(conn, since=now - timedelta(days=30), by="trigger")
     assert [*first, *rest] == whole
     assert {row.outcome for row in lost} == {"needs_reconnect"}
     assert {row.email for row in owner} == {"owner3@dune.example"}
     assert sum(count for _, _, count in per_day) == len(whole)
+    counted = Counter(row.trigger for row in whole)
+    assert {word: sum(count for _, its, count in by_trigger if its == word) for word in counted} == counted

@@ -6,14 +6,17 @@ from collections import Counter
 from datetime import datetime, timedelta
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, delete, insert, text
 
 from core.desk import queries
+from core.store import rollups
 from core.store.database import reading, writing
 from core.store.health import Health, health_of, platform_word
+from core.store.rollups import HOUR
+from core.store.schema import capi_rollup
 from tests.desk.rows import seed
 
-SOON, WINDOW = timedelta(days=7), timedelta(days=30)
+DAY, SOON, WINDOW = timedelta(days=1), timedelta(days=7), timedelta(days=30)
 
 # The platform's own monitoring query, in each database's words for "now".
 _PLATFORM = """
@@ -139,6 +142,24 @@ def test_the_calendar_counts_each_end_once(world: Engine, now: datetime) -> None
     ahead = [row for row in _rows(world, now) if row.expires_at and now <= row.expires_at]
     assert sum(apps for _, _, apps in days if apps) >= len(ahead)
     assert all(0 <= day < 60 for day, _, _ in days)
+
+
+def test_the_calendar_weighs_by_what_hangs_on_each_token(world: Engine, now: datetime) -> None:
+    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    rows = [row for row in _rows(world, now) if row.expires_at and today <= row.expires_at < today + 60 * DAY]
+    busy = next(row for row in rows if row.pixel_id)
+    with writing(world) as conn:
+        conn.execute(delete(capi_rollup))
+        rollup = {"pixel_id": busy.pixel_id, "hour": rollups.hour_of(now - 3 * HOUR), "delivered": 70}
+        rollup |= {"after_refresh": 0, "refused": 0, "requests": 14}
+        conn.execute(insert(capi_rollup).values(**rollup))
+        conn.execute(insert(capi_rollup).values(**rollup | {"hour": rollups.hour_of(now - 2 * DAY)}))
+    with reading(world) as conn:
+        apps = queries.expiries_by_day(conn, now=now, soon=SOON, window=WINDOW, days=60)
+        events = queries.expiries_by_day(conn, now=now, soon=SOON, window=WINDOW, days=60, weigh=True)
+    assert [line[:2] for line in events] == [line[:2] for line in apps], "the same days, other heights"
+    waiting = sum(row.waiting for row in rows)
+    assert sum(height for *_, height in events) == waiting + 70, "yesterday's is counted, what is older is not"
 
 
 def _end_at(conn: object, moment: datetime) -> None:

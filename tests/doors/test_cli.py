@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from core import clock
 from core.doors.cli import app
 from core.store import apps
-from core.store.database import reading
+from core.store.database import reading, writing
+from core.store.schema import capi_event
 from tests.world import APP_ID, APP_SECRET, DAY, World
 
 Run = Callable[..., Result]
@@ -118,7 +120,14 @@ def test_a_retry_asks_with_the_exact_number(run: Run, world: World) -> None:
     assert "Send 3 event(s) again?" in asked.output
     assert asked.exit_code == 1
     assert world.states() == {"dead": 3}
+    assert "no such event" in run("retry", "--state", "dead", "--until", "yesterday").stderr
     ids = [row["id"] for row in rows(run("events", "--state", "dead", "--json"))]
+    e = capi_event.c
+    with writing(world.engine) as conn:
+        of_yesterday = capi_event.update().where(e.id.in_([int(id_) for id_ in ids[:2]]))
+        conn.execute(of_yesterday.values(received_at=clock.now() - DAY))
+    yesterday = run("retry", "--state", "dead", "--since", "yesterday", "--until", "today", typed="n\n")
+    assert "Send 2 event(s) again?" in yesterday.output
     ordered = run("retry", "--event", ids[0], "--yes")
     assert "no worker runs" in ordered.stderr
 
@@ -132,6 +141,9 @@ def test_a_retry_asks_with_the_exact_number(run: Run, world: World) -> None:
         (("events", "--state", "lost"), "is none of: due, sending, parked"),
         (("retry", "--state", "parked"), "parked events go by themselves"),
         (("retry",), "say what to send again"),
+        (("retry", "--event", "1", "--since", "today"), "--event says already which"),
+        (("retry", "--state", "dead", "--since", "soon"), "--since: 'soon' is no time that can be read"),
+        (("retry", "--state", "dead", "--time-zone", "Berlin"), "--time-zone: 'Berlin' is no time zone"),
         (("tokens", "--health", "Fine"), "is none of: Needs reconnect"),
         (("send", "--app", "nobody"), "holds no JSON"),
         (("app", "add", "--name", "x", "--user-email", "nobody"), "the e-mail is missing"),

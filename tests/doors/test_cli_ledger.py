@@ -15,10 +15,12 @@ from core import clock
 from core.desk import accounts as shown
 from core.desk.alert_message import compose
 from core.desk.explain import explain
+from core.doors import alerting
 from core.doors.cli import app as cli
 from core.meta.events import encode
 from core.services import accounts, alerts
 from core.services.policy import Policy
+from core.settings import Settings
 from core.store import acceptance, ledger
 from core.store.acceptance import NewEvent
 from core.store.channels import Story
@@ -130,6 +132,23 @@ def test_alerts_say_the_day_the_figures_and_why(engine: Engine, yesterday: datet
     assert f"{day}: 1 event came in and stands in no account" in message.body
     assert f"{day}: Meta has 0 of 11 orders" in message.body
     assert "likely cause: 11 wait: on their way" in message.body
+
+
+@pytest.mark.parametrize(
+    ("set_", "leads_to"),
+    [
+        ({}, "http://127.0.0.1:8501/"),
+        ({"CAPI_CONSOLE_URL": "https://console.example.com"}, "https://console.example.com/"),
+    ],
+)
+def test_links_in_alerts_lead_to_where_people_reach_the_console(
+    sqlite_engine: Engine, now: datetime, set_: dict[str, str], leads_to: str
+) -> None:
+    words = alerting.wording(Settings(_env_file=None, **set_))  # type: ignore[call-arg]
+    with reading(sqlite_engine) as conn:
+        message = words(conn, [Story(1, "worker_silent", "worker@one", 0, "worker@one", now, None, "new")], now)
+    assert message is not None
+    assert f"\n{leads_to}" in message.body
 
 
 def _stories(conn: Connection) -> list[Story]:

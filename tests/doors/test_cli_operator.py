@@ -61,7 +61,8 @@ def test_from_the_first_admin_to_the_last(run: Run, sqlite_engine: Engine) -> No
         "ada": ("admin", "active"),
         "bob": ("support", "active"),
     }
-    assert set(listed["ada"]) == {"name", "role", "created_at", "signed_in_at", "disabled_at", "locked_until", "state"}
+    fields = {"name", "role", "created_at", "signed_in_at", "disabled_at", "locked_until", "has_password", "state"}
+    assert set(listed["ada"]) == fields
     last = run("disable", "ada")
     assert (last.exit_code, "last admin" in last.stderr) == (1, True)
     a = capi_audit.c
@@ -104,3 +105,22 @@ def test_a_person_types_it_twice(run: Run, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("core.doors.cli_operator._is_typed", lambda: True)
     assert "not the same" in run("add", "ada", "--role", "admin").stderr
     assert run("add", "ada", "--role", "admin").exit_code == 0
+
+
+def test_who_signs_in_elsewhere_needs_no_password_once_there_is_such_a_place(
+    run: Run, sqlite_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    args = ("add", "Ana@Example.com", "--role", "admin", "--no-password")
+    refused = run(*args)
+    assert (refused.exit_code, refused.stderr.startswith("capi-console: CAPI_OIDC_ISSUER is not set")) == (2, True)
+    for name, value in (("ISSUER", "https://login.example.com"), ("CLIENT_ID", "x"), ("CLIENT_SECRET", "hush-hush")):
+        monkeypatch.setenv(f"CAPI_OIDC_{name}", value)
+    assert run(*args).stdout == "ana@example.com may sign in as admin\n"
+    assert "e-mail address" in run("add", "bob", "--no-password").stderr
+    assert not _signs_in(sqlite_engine, "ana@example.com", PASSWORD)
+    assert run("password", "ana@example.com", typed=PASSWORD).exit_code == 0
+    assert _signs_in(sqlite_engine, "ana@example.com", PASSWORD)
+    taken = run("password", "ana@example.com", "--no-password")
+    assert taken.stdout == "ana@example.com has no password any more, and is signed out everywhere\n"
+    assert not _signs_in(sqlite_engine, "ana@example.com", PASSWORD)
+    assert [row["has_password"] for row in json.loads(run("list", "--json").stdout)] == [False]

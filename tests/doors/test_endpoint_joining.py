@@ -319,8 +319,7 @@ def test_what_waits_for_its_browser_cannot_be_hurried(endpoint: Endpoint) -> Non
     id_ = the(endpoint, "Purchase").id
     with reading(endpoint.engine) as conn:
         assert retry_preview(conn, [id_], now=real_now()).retried == 0
-        found = outbox.find(conn, id_)
-    assert found is not None
+        [found] = outbox.find(conn, [id_])
     assert found.waits
 
 

@@ -24,10 +24,11 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from core.desk import people
+from core.doors.console_answers import COOKIE
 from core.doors.console_gate import Gate
 from core.doors.console_login_page import local_path
 from core.doors.console_server import HEADERS, Guard
-from core.doors.console_sign_in import COME_AGAIN, COOKIE, HEALTH, IN_LINE, SignIn
+from core.doors.console_sign_in import COME_AGAIN, HEALTH, IN_LINE, SignIn
 from core.services import passwords
 from core.services.sign_in import IDLE, LOCAL, LONGEST, WrongPassword
 from core.settings import load
@@ -202,8 +203,23 @@ def test_behind_tls_the_cookie_is_secure_and_its_name_is_served(staff: Engine, n
             sent = door.sign_in(Host="console.example.com", Origin=origin)
             assert sent.status_code == 303
             assert "Secure" in sent.headers["set-cookie"]
+            assert sent.headers["set-cookie"].startswith(f"__Host-{COOKIE}=")
         assert door.sign_in(Host="127.0.0.1:8501", Origin="https://console.example.com").status_code == 303
         assert door.get("/", Host="other.example.com").status_code == 421
+
+
+def test_behind_tls_only_a_cookie_that_no_neighbour_can_plant_is_believed(staff: Engine, now: datetime) -> None:
+    public = {"Host": "console.example.com"}
+    with _door(staff, now, CAPI_CONSOLE_URL="https://console.example.com") as door:
+        sent = door.sign_in(**public, Origin="https://console.example.com")
+        cookie = str(sent.cookies[f"__Host-{COOKIE}"])
+        assert door.get("/tokens", **public, Cookie=f"__Host-{COOKIE}={cookie}").text == "inside"
+        assert door.get("/tokens", **public, Cookie=f"{COOKIE}={cookie}").headers["location"] == "/login?next=/tokens"
+
+
+@pytest.mark.parametrize("origin", ["http://[", "null", "http://", "://", "http://evil.example@127.0.0.1:8501"])
+def test_an_odd_origin_is_another_page(door: Door, origin: str) -> None:
+    assert door.sign_in(Origin=origin).status_code == 403
 
 
 @pytest.mark.parametrize(
@@ -471,7 +487,8 @@ def test_a_console_in_earnest(sqlite_url: str, sqlite_engine: Engine, tmp_path: 
 def _through_a_proxy(door: Door, cookie: str | None, **headers: str) -> bool:
     """Whether Streamlit itself answers a browser elsewhere, by the console's public name."""
     sock = socket.create_connection(("127.0.0.1", int(door.url.rpartition(":")[2])))
-    given = headers | {"X-Forwarded-For": "192.0.2.1"} | ({"Cookie": f"{COOKIE}={cookie}"} if cookie else {})
+    kept = {"Cookie": f"__Host-{COOKIE}={cookie}"} if cookie else {}
+    given = headers | {"X-Forwarded-For": "192.0.2.1"} | kept
     try:
         with connect("ws://console.example.com/_stcore/stream", sock=sock, additional_headers=given) as line:
             line.send(_rerun(door))

@@ -10,12 +10,11 @@ from sqlalchemy import Engine, select, text
 from streamlit.testing.v1 import AppTest
 
 from core import clock
-from core.desk.operators import Operator
 from core.store.database import reading, writing
 from core.store.schema import capi_audit, capi_job
 from tests.desk import trouble
 from tests.desk.rows import MARK
-from tests.pages.conftest import ROOT, Opens
+from tests.pages.conftest import Opens
 from tests.services.alerting import a_receiver
 
 
@@ -40,13 +39,6 @@ def _choose(at: AppTest, table: int, row: int) -> AppTest:
     at.run()
     assert not at.exception, at.exception
     return at
-
-
-def test_find_asks_who_is_there_and_is_short() -> None:
-    source = (ROOT / "pages" / "find.py").read_text().splitlines()
-    statements = [line for line in source if line and not line.startswith(('"""', "from ", "import ", "#"))]
-    assert statements[0] == "operator = console.operator()"
-    assert len(source) <= 80
 
 
 def test_the_empty_box_says_what_can_be_typed(store: Engine, opens: Opens) -> None:
@@ -157,12 +149,6 @@ def test_a_job_is_paused_and_goes_on(world: Engine, opens: Opens) -> None:
     with reading(world) as conn:
         said = list(conn.execute(select(capi_audit.c.action, capi_audit.c.reason)))
     assert said[1:] == [("pause_job", "the shop called"), ("resume_job", None)]
-
-
-def test_who_only_looks_can_not_pause(world: Engine, opens: Opens, monkeypatch: pytest.MonkeyPatch) -> None:
-    _an_open_job(world, opens)
-    monkeypatch.setattr("core.doors.console.operator", lambda: Operator("Vi", "viewer"))
-    assert _choose(opens("jobs"), 0, 0).button(key="pause").disabled
 
 
 # ---- who was told of trouble

@@ -85,6 +85,23 @@ def test_an_operator_is_added_and_the_password_stays_nowhere(staff: Engine, open
     assert PASSWORD not in str(at)
 
 
+def test_an_operator_is_added_who_signs_in_elsewhere(
+    staff: Engine, opens: Opens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not opens("people").checkbox
+    for name, value in (("ISSUER", "https://login.example.com"), ("CLIENT_ID", "x"), ("CLIENT_SECRET", "hush-hush")):
+        monkeypatch.setenv(f"CAPI_OIDC_{name}", value)
+    st.cache_resource.clear()
+    at = opens("people")
+    at.text_input(key="new.name").set_value("ana@example.com")
+    at.checkbox(key="new.elsewhere").check()
+    _press(at, "Add")
+    assert _rows(staff)["ana@example.com"] == ("viewer", "active")
+    with reading(staff) as conn:
+        assert [row.has_password for row in people.operator_rows(conn, now=clock.now())] == [True, False, True]
+    assert "Viewer, without a password; last sign-in" in " ".join(text.value for text in _chosen(opens, 1).text)
+
+
 def test_a_role_is_changed_with_a_reason(staff: Engine, opens: Opens) -> None:
     at = _chosen(opens, 1)
     at.selectbox(key="role.bob").set_value("viewer").run()

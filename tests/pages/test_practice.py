@@ -9,7 +9,6 @@ import requests
 from sqlalchemy import Engine
 
 from core import clock
-from core.desk.operators import Operator
 from core.doors import console_sandbox
 from core.meta.failures import Failure, classify
 from core.sandbox.client import Sandbox
@@ -84,13 +83,6 @@ def test_trouble_for_everybody_until_it_is_ended(
     assert "On just now" in " ".join(caption.value for caption in at.caption)
     at.button(key="end_trouble").click().run()
     assert played.stats()["faults"] == []
-
-
-def test_a_viewer_orders_no_trouble(played: Sandbox, opens: Opens, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("core.doors.console.operator", lambda: Operator("Ben", "viewer"))
-    at = opens("sandbox")
-    assert at.button
-    assert all(button.disabled for button in at.button)
 
 
 def test_nothing_is_ever_ordered_of_meta_itself(store: Engine, opens: Opens, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,6 @@ from streamlit.testing.v1 import AppTest
 
 from core import clock
 from core.desk.explain_tokens import CASES, FINDINGS, INCIDENTS
-from core.desk.operators import Operator
 from core.doors import console_paste
 from core.errors import Refused
 from core.sandbox.client import Sandbox
@@ -22,7 +21,7 @@ from core.store.schema import capi_audit, capi_case
 from core.store.schema_recovery import capi_incident
 from tests.desk import trouble
 from tests.desk.rows import MARK
-from tests.pages.conftest import ROOT, Opens
+from tests.pages.conftest import Opens
 from tests.world import APP_ID, APP_SECRET
 
 SECRET = APP_SECRET
@@ -34,11 +33,6 @@ def _our_app(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FACEBOOK_APP_ID", APP_ID)
     monkeypatch.setenv("FACEBOOK_APP_SECRET", SECRET)
     monkeypatch.setenv("CAPI_GRAPH_URL", "http://127.0.0.1:1")
-
-
-@pytest.fixture
-def viewer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("core.doors.console.operator", lambda: Operator("Ben", "viewer"))
 
 
 def _choose(at: AppTest, table: int, row: int) -> AppTest:
@@ -245,14 +239,6 @@ def test_a_link_is_shown_only_to_who_made_it(world: Engine, opens: Opens) -> Non
     assert not any("/reconnect/" in code.value for code in other.code)
 
 
-@pytest.mark.parametrize("state", ["made", "sent", "opened", "expired"])
-def test_a_viewer_has_no_button_that_works_on_a_case(world: Engine, opens: Opens, state: str, viewer: None) -> None:
-    at = _case_at(world, state, opens)
-    ours = [button for button in at.button if button.key in ("make", "make_new", "remind", "accept")]
-    assert ours
-    assert all(button.disabled for button in ours)
-
-
 def test_cases_are_searched(world: Engine, opens: Opens) -> None:
     trouble.open_cases(world, now=clock.now())
     assert list(opens("reconnect", case="owner1@").dataframe[0].value["Owner"]) == ["owner1@birch.example"]
@@ -343,22 +329,6 @@ def test_only_one_diagnosis_runs_at_a_time(world: Engine, opens: Opens, monkeypa
     with console_tokens._ONE_AT_A_TIME:
         _button(at, "diagnose").click().run()
     assert "Another diagnosis runs just now" in _words(at)
-
-
-def test_a_viewer_may_neither_diagnose_nor_give_a_token(world: Engine, opens: Opens, viewer: None) -> None:
-    at = _token(opens, token="owner0@")
-    assert all(_button(at, key).disabled for key in ("diagnose", "refresh", "refresh_due"))
-    assert next(button for button in at.button if button.label == "Verify and store").disabled
-    assert _field(at).disabled
-
-
-def test_support_may_diagnose_and_not_give_a_token(
-    world: Engine, opens: Opens, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("core.doors.console.operator", lambda: Operator("Grace", "support"))
-    at = _token(opens, token="owner0@")
-    assert not _button(at, "diagnose").disabled
-    assert _field(at).disabled
 
 
 # ---- a token that is pasted
@@ -464,13 +434,6 @@ def test_what_one_should_know_of_a_stored_token_is_said(
     at = _give(_token(opens, token="owner0@"), PASTED)
     assert trouble.EVIL in _plain(at)
     assert trouble.EVIL not in _words(at)
-
-
-def test_the_page_asks_who_is_there_before_anything() -> None:
-    source = (ROOT / "pages" / "reconnect.py").read_text().splitlines()
-    statements = [line for line in source if line and not line.startswith(('"""', "from ", "import ", "#"))]
-    assert statements[0] == "operator = console.operator()"
-    assert len(source) <= 80
 
 
 def test_many_cases_show_no_token_and_a_bounded_page(world: Engine, opens: Opens) -> None:

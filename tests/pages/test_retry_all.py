@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta, tzinfo
 
 import pytest
-from sqlalchemy import Engine, func, select, text
+from sqlalchemy import Connection, Engine, func, select, text
+from streamlit.testing.v1 import AppTest
 
 from core import clock
 from core.desk import exports_work, queries
+from core.doors import console, console_rows
 from core.errors import NotFound, Refused
 from core.store import jobs
 from core.store.database import reading, writing
-from core.store.schema import capi_event, capi_job, capi_job_item
-from tests.pages.conftest import Opens
+from core.store.schema import capi_event, capi_job, capi_job_item, capi_outbox
+from tests.pages.conftest import ROOT, Opens
 
 
 def _dead(engine: Engine, failure: str) -> set[str]:
@@ -63,6 +67,82 @@ def test_all_that_match_are_one_job_with_a_reason(world: Engine, opens: Opens) -
     assert _subjects(world, "retry_events") == expected
 
 
+def _receive(engine: Engine, cause: str, moments: Sequence[datetime]) -> list[str]:
+    """Ids of dead events of this cause that were received then; all others were received long before."""
+    ids = sorted(_dead(engine, cause))
+    with writing(engine) as conn:
+        for table in (capi_event, capi_outbox):
+            conn.execute(
+                table.update().where(table.c.state == "dead").values(deadline_at=datetime(2099, 1, 1, tzinfo=UTC))
+            )
+        conn.execute(capi_event.update().values(received_at=datetime(2026, 1, 1, tzinfo=UTC)))
+        for id_, at in zip(ids, moments, strict=False):
+            conn.execute(capi_event.update().where(capi_event.c.id == int(id_)).values(received_at=at))
+    return ids[: len(moments)]
+
+
+@pytest.mark.parametrize(
+    ("zone", "start"),
+    [("America/New_York", "2026-11-25 05:00"), ("Europe/Berlin", "2026-11-24 23:00"), (None, "2026-11-25 00:00")],
+)
+def test_yesterdays_failures_of_one_cause_on_the_readers_clock(
+    world: Engine, opens: Opens, monkeypatch: pytest.MonkeyPatch, zone: str | None, start: str
+) -> None:
+    monkeypatch.setattr(clock, "now", lambda: datetime(2026, 11, 26, 14, 0, tzinfo=UTC))
+    files: dict[str, list[list[str]]] = {}
+
+    def download(_: str, name: str, lines: Callable[[Connection, tzinfo], Iterator[str]]) -> None:
+        with reading(world) as conn:
+            files[name] = list(csv.reader(io.StringIO("".join(lines(conn, console.zone())), newline="")))
+
+    monkeypatch.setattr(console_rows, "download", download)
+    cause, first, tick = _a_cause(world), datetime.fromisoformat(f"{start}+00:00"), timedelta(milliseconds=1)
+    end = first + timedelta(days=1)
+    expected = set(_receive(world, cause, [first, end - tick, first - tick, end])[:2])
+    at = opens("failed_events", zone=zone, show="dead", cause=cause, received="Yesterday")
+    assert at.query_params["received"] == "Yesterday"
+    assert at.button(key="retry_all").label == "Retry all that match (2)"
+    (name,) = files
+    assert name == f"failed-events_2026-11-26T1400Z_dead_{cause}_Yesterday-2026-11-25.csv"
+    head, *rows = files[name]
+    assert [word for word in head if word.startswith("received")] == [
+        "received (UTC)",
+        *([f"received ({zone})"] if zone else []),
+    ]
+    assert len(rows) == 2
+    at.button(key="retry_all").click().run()
+    at.text_input(key="reason").set_value("Meta was away yesterday")
+    at.button(key="yes").click().run()
+    assert not at.exception
+    assert _subjects(world, "retry_events") == expected
+
+
+def test_a_period_alone_is_a_filter(world: Engine, opens: Opens) -> None:
+    (wanted,) = _receive(world, _a_cause(world), [clock.now()])
+    at = opens("failed_events", show="dead", received="Last 7 days")
+    assert at.button(key="retry_all").label == "Retry all that match (1)"
+    at.button(key="retry_all").click().run()
+    at.text_input(key="reason").set_value("why")
+    at.button(key="yes").click().run()
+    assert _subjects(world, "retry_events") == {wanted}
+
+
+def test_a_link_with_a_period_opens_on_it(world: Engine) -> None:
+    _receive(world, _a_cause(world), [clock.now()])
+    at = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=30).run()
+    at.switch_page("pages/failed_events.py")
+    at.query_params["received"] = "Last 7 days"
+    at.query_params["show"] = "dead"
+    at.run()
+    assert at.session_state["received"] == "Last 7 days"
+    assert at.button(key="retry_all").label == "Retry all that match (1)"
+
+
+def test_a_browser_that_names_no_zone_we_know_is_shown_utc(world: Engine, opens: Opens) -> None:
+    at = opens("failed_events", zone="Europe", received="Today")
+    assert "Times are local (UTC)" in " ".join(line.value for line in at.sidebar.caption)
+
+
 def test_what_comes_after_the_question_is_not_among_it(world: Engine, opens: Opens) -> None:
     cause = _a_cause(world)
     with world.begin() as conn:
@@ -96,8 +176,8 @@ def test_the_result_of_a_job_row_by_row(world: Engine) -> None:
     with writing(world) as conn:
         job = jobs.order(conn, "retry_events", [*ids, "1"], dedupe_key="x", by="ann", reason=None, now=now)
         jobs.take(conn, job, by="w", now=now)
-        jobs.record(conn, job, ids[0], "ok", "sent again", by="w", now=now)
-        jobs.record(conn, job, "1", "skipped", "=is not stored any more", by="w", now=now)
+        jobs.record(conn, job, {ids[0]: ("ok", "sent again")}, by="w", now=now)
+        jobs.record(conn, job, {"1": ("skipped", "=is not stored any more")}, by="w", now=now)
     with reading(world) as conn:
         text_ = "".join(exports_work.job_report(conn, job))
         known = conn.execute(
@@ -112,4 +192,5 @@ def test_the_result_of_a_job_row_by_row(world: Engine) -> None:
     assert (rows[ids[0]]["event"], rows[ids[0]]["event id"], rows[ids[0]]["state now"]) == (name, event_id, "dead")
     assert rows[ids[1]]["result"] == "not done"
     assert rows["1"]["words"] == "'=is not stored any more"
-    assert rows["1"]["event"] == ""
+    assert rows["1"]["event"] == rows["1"]["received (UTC)"] == ""
+    assert rows[ids[0]]["received (UTC)"]

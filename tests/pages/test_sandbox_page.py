@@ -16,7 +16,7 @@ from core.sandbox.background import running
 from core.sandbox.client import Sandbox
 from core.sandbox.state import State
 from core.secret import Secret
-from tests.pages.conftest import ROOT, Opens
+from tests.pages.conftest import Opens
 
 META = "https://graph.facebook.com"
 
@@ -170,10 +170,3 @@ def test_its_address_beside_meta_says_that_there_is_none(
 def test_a_wrong_setting_is_named_here_too(opens: Opens, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAPI_GRAPH_URL", "https://graph.example")
     assert "CAPI_GRAPH_URL" in opens("sandbox").code[0].value
-
-
-def test_the_page_asks_who_is_there_before_anything() -> None:
-    source = (ROOT / "pages" / "sandbox.py").read_text().splitlines()
-    statements = [line for line in source if line and not line.startswith(('"""', "from ", "import ", "#"))]
-    assert statements[0] == "operator = console.operator()"
-    assert len(source) <= 80

@@ -28,6 +28,7 @@ OTHERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "interleavings": (("-m", "tests.interleavings", "--examples", "10000"), ("sqlite",)),
     "many machines": (("-m", "tests.many_machines"), ("accepted by us", "lost", "duplicates at Meta", "verdict")),
     "network split": (("-m", "tests.network_split"), ("lost", "taken over", "sent twice", "verdict")),
+    "rolling": (("-m", "tests.rolling"), ("database", "accepted by us", "lost", "duplicates", "sent by", "verdict")),
 }
 RUNS = (*DRILLS, *OTHERS)
 

@@ -190,6 +190,7 @@ NOTHING_LOST = (
             f"{_ST}/test_upgrade.py::test_what_waited_goes_out_once_its_token_is_mended",
             f"{_ST}/test_rolling_upgrade.py::test_a_database_that_a_newer_program_has_migrated_is_used",
         ),
+        ("rolling",),
     ),
 )
 
@@ -220,6 +221,7 @@ NOBODY_IN = (
         (
             f"{_D}/test_endpoint_track.py::test_listed_hosts_are_enforced_in_the_handler",
             f"{_D}/test_endpoint_track.py::test_an_untrusted_proxy_is_not_believed",
+            f"{_D}/test_two_tenants.py::test_pages_of_one_shop_use_up_nothing_of_what_the_other_may_send",
         ),
     ),
     Promise(
@@ -285,10 +287,10 @@ NOBODY_IN = (
     Promise(
         "S10",
         "Screens show fingerprints; there is no way to reveal a token",
-        "three files read one in the clear",
+        "four files read a secret in the clear",
         (
-            "tests/test_house.py::test_secrets_are_read_in_the_clear_in_three_files_only",
-            f"{_P}/test_pages.py::test_a_page_with_rows_shows_no_token",
+            "tests/test_house.py::test_secrets_are_read_in_the_clear_in_four_files_only",
+            f"{_P}/test_every_page.py::test_an_admin_sees_every_widget_of_every_page_and_there_is_no_other",
         ),
     ),
     Promise(
@@ -330,6 +332,7 @@ NOBODY_IN = (
             f"{_D}/test_reconnect.py::test_the_names_of_shops_are_text",
             f"{_N}/test_cases.py::test_a_shops_name_steers_no_terminal_and_turns_no_line_round",
             f"{_S}/test_alerts.py::test_a_name_becomes_neither_a_link_nor_a_mention_and_stays_readable",
+            f"{_B}/test_foreign_text_browser.py::test_what_others_write_is_text_on_every_page",
         ),
     ),
     Promise(
@@ -347,8 +350,15 @@ NOBODY_IN = (
             f"{_D}/test_sign_in.py::test_a_strangers_websocket_is_refused_whatever_it_claims",
             f"{_D}/test_sign_in.py::test_an_open_websocket_ends_with_its_session",
             f"{_D}/test_sign_in.py::test_twelve_hours_are_the_end_even_in_use",
+            f"{_D}/test_oidc.py::test_who_is_not_proven_does_not_come_in",
+            f"{_D}/test_oidc.py::test_a_way_back_is_good_once",
             f"{_S}/test_sign_in.py::test_after_five_failures_a_name_is_locked_from_everywhere_and_longer_each_time",
             f"{_N}/test_roles.py::test_a_command_refuses_every_role_below_its_own",
+            f"{_N}/test_roles.py::test_what_writes_is_told_who_orders_it",
+            f"{_P}/test_buttons_by_role.py::test_a_press_orders_what_the_role_may_order_and_nothing_else",
+            f"{_B}/test_guarding_browser.py::test_signing_out_ends_one_browsers_session_and_its_cookie_opens_nothing_anywhere",
+            f"{_B}/test_guarding_browser.py::test_a_cookie_that_was_planted_is_not_the_one_after_signing_in",
+            f"{_B}/test_guarding_browser.py::test_who_is_disabled_is_thrown_out_of_an_open_page_and_nobody_else_is",
         ),
     ),
     Promise(
@@ -359,13 +369,22 @@ NOBODY_IN = (
             f"{_P}/test_server.py::test_every_answer_carries_the_headers",
             f"{_P}/test_server.py::test_a_foreign_host_name_is_not_served",
             f"{_D}/test_sign_in.py::test_a_form_of_another_page_signs_nobody_in_or_out",
+            f"{_B}/test_guarding_browser.py::test_a_name_that_leads_here_is_served_no_console",
+            f"{_B}/test_guarding_browser.py::test_no_page_of_ours_shows_in_a_frame_of_theirs",
+            f"{_B}/test_guarding_browser.py::test_a_form_of_theirs_signs_nobody_in_or_out",
+            f"{_B}/test_guarding_browser.py::test_a_script_of_theirs_reads_nothing_and_does_nothing",
+            f"{_B}/test_guarding_browser.py::test_the_cookie_is_no_scripts_and_no_other_names_and_ends_with_the_browser",
         ),
     ),
     Promise(
         "S18",
         "Opening a link changes nothing",
         "only a button does",
-        (f"{_D}/test_reconnect.py::test_opening_a_link_changes_nothing",),
+        (
+            f"{_D}/test_reconnect.py::test_opening_a_link_changes_nothing",
+            f"{_D}/test_sign_in.py::test_opening_a_link_signs_nobody_out",
+            f"{_B}/test_guarding_browser.py::test_a_form_of_theirs_begins_no_login_at_facebook",
+        ),
     ),
     Promise(
         "S19",
@@ -374,6 +393,8 @@ NOBODY_IN = (
         (
             f"{_ST}/test_keepers.py::test_an_api_key_is_shown_once_and_stored_hashed",
             f"{_D}/test_endpoint_app.py::test_a_refresh_needs_a_key",
+            f"{_D}/test_two_tenants.py::test_what_names_anothers_is_answered_as_if_it_were_nobodys_and_changes_nothing",
+            f"{_D}/test_two_tenants.py::test_the_platforms_refresh_of_one_user_calls_meta_for_nobody_else",
         ),
     ),
     Promise(
@@ -382,6 +403,7 @@ NOBODY_IN = (
         "who lost the right in the meantime: the job is cancelled, and the trail says why",
         (
             f"{_S}/test_rights.py::test_a_job_whose_orderer_lost_the_right_is_cancelled_and_costs_no_call",
+            f"{_S}/test_rights.py::test_a_right_that_goes_while_the_job_runs_ends_it_after_the_row_under_way",
             f"{_S}/test_rights.py::test_who_still_may_is_served",
         ),
     ),
@@ -414,6 +436,9 @@ NOBODY_IN = (
             f"{_D}/test_reconnect.py::test_a_link_works_for_seven_days",
             f"{_D}/test_reconnect.py::test_a_login_counts_once_and_a_second_callback_is_answered_kindly",
             f"{_D}/test_reconnect.py::test_a_login_comes_back_to_the_browser_that_began_it",
+            f"{_D}/test_reconnect.py::test_states_cannot_be_swapped_between_cases",
+            f"{_D}/test_two_tenants.py::test_one_merchants_login_mends_their_own_token_alone",
+            f"{_B}/test_guarding_browser.py::test_a_name_that_leads_to_the_endpoint_finishes_no_login",
         ),
     ),
     Promise(
@@ -422,6 +447,7 @@ NOBODY_IN = (
         "bounded labels",
         (
             f"{_D}/test_metrics.py::test_the_snapshot_tells_nothing_of_shops_and_tokens",
+            f"{_D}/test_two_tenants.py::test_what_names_anothers_is_answered_as_if_it_were_nobodys_and_changes_nothing",
             f"{_D}/test_metrics.py::test_a_scrape_reads_one_small_table_and_a_snapshot_no_event_that_arrived",
         ),
     ),

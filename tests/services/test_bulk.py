@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Connection, event, select
 
 from core.services import bulk, watch
 from core.store import jobs, outbox
@@ -38,10 +40,10 @@ def test_a_bulk_refresh_counts_what_worked_and_what_did_not(world: World) -> Non
 
 def _dead_event(world: World, **more: object) -> int:
     app = world.an_app(world.meta.create_token())
-    event = world.event(world.an_event(app, **more))  # type: ignore[arg-type]
+    dead = world.event(world.an_event(app, **more))  # type: ignore[arg-type]
     with writing(world.engine) as conn:
-        outbox.move(conn, "bury", [event.id], failure="invalid_event")
-    return int(event.id)
+        outbox.move(conn, "bury", [dead.id], failure="invalid_event")
+    return int(dead.id)
 
 
 def test_a_retry_makes_dead_events_due_and_skips_the_hopeless_with_a_reason(world: World) -> None:
@@ -89,3 +91,34 @@ def test_a_person_may_have_a_barred_token_tried_at_once(world: World) -> None:
     bulk.run(world.service(), job, threads=1)
     assert watch.release_replaced(world.engine, now=world.clock()) == 1
     assert _counts(world, job) == ("done", 1, 0, 0)
+
+
+def test_events_of_many_shops_are_made_due_together_and_each_once(world: World) -> None:
+    fresh = [_dead_event(world) for _ in range(2 * bulk.KINDS["retry_events"].size + 3)]
+    late = [_dead_event(world, age=7 * DAY) for _ in range(4)]
+    order = [str(one) for one in [*late, *fresh]]
+    job = _order(world, "retry_events", order)
+    commits: list[Connection] = []
+    event.listen(world.engine, "commit", commits.append)
+    bulk.run(world.service(), job, threads=2)
+    assert _counts(world, job) == ("done", len(order), 0, len(late))
+    assert world.states() == {"due": len(fresh), "dead": len(late)}
+    assert len(commits) < len(order) / 2, "what an event costs is not a commit"
+
+
+def test_a_piece_of_a_job_that_is_cancelled_meanwhile_changes_nothing(world: World, monkeypatch: Any) -> None:
+    ids = [_dead_event(world) for _ in range(5)]
+    job = _order(world, "retry_events", [str(one) for one in ids])
+
+    first = jobs.next_items
+
+    def and_then_somebody_cancels(*args: Any, **named: Any) -> list[str]:
+        monkeypatch.undo()
+        with writing(world.engine) as conn:
+            jobs.end(conn, job, now=world.clock(), state="cancelled")
+        return first(*args, **named)
+
+    monkeypatch.setattr(jobs, "next_items", and_then_somebody_cancels)
+    bulk.run(world.service(), job, threads=1)
+    assert _counts(world, job)[:2] == ("cancelled", 0)
+    assert world.states() == {"dead": 5}

@@ -96,7 +96,7 @@ def test_a_row_is_not_begun_while_the_job_is_paused(world: World) -> None:
         assert jobs.take(conn, job, by="worker-1", now=world.clock()) is not None
         jobs.pause(conn, job, now=world.clock())
     with pytest.raises(Conflict), writing(world.engine) as conn:
-        jobs.record(conn, job, str(one), "ok", "", by="worker-1", now=world.clock())
+        jobs.record(conn, job, {str(one): ("ok", "")}, by="worker-1", now=world.clock())
     with pytest.raises(Conflict), writing(world.engine) as conn:
         jobs.note(conn, job, str(one), "halfway", by="worker-1", now=world.clock())
     with reading(world.engine) as conn:

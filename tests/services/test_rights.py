@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from sqlalchemy import select
 
 from core.desk import commands, people
-from core.desk.operators import Operator
+from core.desk.operators import NEEDS, Operator
+from core.inbound.shopify import COMPLIANCE
 from core.services import bulk, rights
 from core.services.sign_in import LOCAL
 from core.store import jobs
@@ -53,6 +55,32 @@ def test_a_job_whose_orderer_lost_the_right_is_cancelled_and_costs_no_call(
     assert (job.state, job.done, job.lease_by) == ("cancelled", 0, None)
     assert last == ("cancel_job", f"job {ordered}", 3, why)
     assert world.meta.count("exchange") == 0
+
+
+def test_a_right_that_goes_while_the_job_runs_ends_it_after_the_row_under_way(
+    world: World, ordered: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = world.service()
+    refresh = service.refresh
+
+    def once(*what: Any, **more: Any) -> Any:
+        _demoted(world)
+        return refresh(*what, **more)
+
+    monkeypatch.setattr(bulk, "_EACH", 1)
+    monkeypatch.setattr(service, "refresh", once)
+    bulk.run(service, ordered, threads=1)
+    with reading(world.engine) as conn:
+        job = jobs.progress(conn, ordered)
+    assert job is not None
+    assert (job.state, job.done) == ("cancelled", 1)
+    assert world.meta.count("exchange") == 1
+
+
+def test_every_kind_of_job_is_an_order_of_somebodys_or_shopifys() -> None:
+    """A kind that stands in neither table would need no right."""
+    assert set(bulk.KINDS) - set(COMPLIANCE.values()) == set(bulk.KINDS) & set(NEEDS)
+    assert len(set(bulk.KINDS) & set(NEEDS)) == 2
 
 
 def test_who_still_may_is_served(world: World, ordered: int) -> None:

@@ -15,7 +15,7 @@ from core.desk.operators import Operator
 from core.doors import timetable
 from core.secret import Secret
 from core.services import passwords, sign_in
-from core.services.sign_in import IDLE, LOCAL, LONGEST, LockedOut, WrongPassword
+from core.services.sign_in import IDLE, LOCAL, LONGEST, LockedOut, NoOperator, WrongPassword
 from core.store import audit, lockouts
 from core.store.database import reading, writing
 from core.store.schema import capi_audit, capi_lockout, capi_session
@@ -253,9 +253,9 @@ def test_real_passwords_are_slow_and_none_to_compare_with_is_as_slow(monkeypatch
     sealed = passwords.seal(Secret(PASSWORD))
     assert sealed.startswith("scrypt$15$8$3$")
     taken = []
-    for stored in (sealed, None):
+    for stored in (sealed, None, passwords.NONE):
         begun = time.process_time()
-        assert passwords.fits(Secret(PASSWORD), stored) is (stored is not None)
+        assert passwords.fits(Secret(PASSWORD), stored) is (stored == sealed)
         taken.append(time.process_time() - begun)
     assert min(taken) > 0.05
     assert max(taken) / min(taken) < 2
@@ -267,3 +267,26 @@ def test_a_stored_password_keeps_the_cost_it_was_made_with(monkeypatch: pytest.M
     monkeypatch.setattr("core.services.passwords.COST", (5, 8, 1))
     assert passwords.fits(Secret(PASSWORD), before)
     assert passwords.seal(Secret(PASSWORD)) != passwords.seal(Secret(PASSWORD)), "salted"
+
+
+def test_who_was_proven_elsewhere_is_signed_in_like_anybody(ada: Engine, now: datetime) -> None:
+    people.add_operator(ada, "ana@example.com", role="support", password=None, by=LOCAL, now=now)
+    _fails(ada, now, lockouts.FREE, name="ana@example.com")
+    cookie = sign_in.sign_in_as(ada, "ana@example.com", how="with Example", now=now)
+    with reading(ada) as conn:
+        assert sign_in.who(conn, cookie, now=now) == Operator("ana@example.com", "support")
+        a = capi_audit.c
+        last = conn.execute(select(a.by, a.action, a.subject, a.reason).order_by(a.id.desc())).first()
+        assert tuple(last or ()) == ("ana@example.com", "sign_in", "operator ana@example.com", "with Example")
+        assert audit.first_broken(conn) is None
+    people.disable_operator(ada, "ana@example.com", by=LOCAL, now=now)
+    assert _name(ada, cookie, now) is None
+    for name in ("ana@example.com", "eve@example.com", ""):
+        with pytest.raises(NoOperator) as refused:
+            sign_in.sign_in_as(ada, name, how="with Example", now=now)
+        assert str(refused.value) == "There is nobody of that name who may sign in"
+
+
+def test_an_empty_password_fits_nobody_who_has_none() -> None:
+    for guess in (None, Secret("-"), Secret(" "), Secret("0" * 32)):
+        assert not passwords.fits(guess, passwords.NONE)

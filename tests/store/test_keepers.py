@@ -43,9 +43,9 @@ def test_an_item_is_counted_once(engine: Engine, now: datetime) -> None:
         job = jobs.order(conn, "retry_events", ["1", "2"], dedupe_key="k", by="ann", reason=None, now=now)
         assert jobs.take(conn, job, by="w", now=now)
         assert jobs.take(conn, job, by="v", now=now) is None
-        jobs.record(conn, job, "1", "failed", "why", by="w", now=now)
+        jobs.record(conn, job, {"1": ("failed", "why")}, by="w", now=now)
     with pytest.raises(Conflict), writing(engine) as conn:
-        jobs.record(conn, job, "1", "ok", "", by="w", now=now)
+        jobs.record(conn, job, {"1": ("ok", "")}, by="w", now=now)
     with reading(engine) as conn:
         row = conn.execute(select(capi_job.c.done, capi_job.c.failed, capi_job.c.total)).one()
         assert (tuple(row), jobs.next_items(conn, job, limit=9)) == ((1, 1, 2), ["2"])
@@ -60,7 +60,7 @@ def test_a_job_left_by_a_dead_worker_is_taken_over(engine: Engine, now: datetime
         assert jobs.due(conn, now=later) == [str(job)]
         assert jobs.take(conn, job, by="alive", now=later)
     with pytest.raises(Conflict), writing(engine) as conn:
-        jobs.record(conn, job, "1", "ok", "", by="dead", now=later)
+        jobs.record(conn, job, {"1": ("ok", "")}, by="dead", now=later)
 
 
 def test_a_tampered_audit_line_is_found(engine: Engine, now: datetime) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import text
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, text
 
 from core.errors import SchemaError
 from core.store import migrate
@@ -40,3 +41,17 @@ def test_a_database_that_is_behind_is_not(postgres_url: str) -> None:
 def test_only_what_is_newer_or_the_same_serves(at: str | None, serves: bool) -> None:
     assert migrate.serves(at) is serves
     assert migrate.serves(migrate.newest())
+
+
+def test_the_revisions_that_it_knows_are_those_of_the_migrations() -> None:
+    scripts = ScriptDirectory.from_config(migrate.config())
+    assert list(migrate.known()) == [script.revision for script in scripts.walk_revisions()][::-1]
+    assert migrate.newest() == scripts.get_current_head()
+
+
+def test_a_database_before_the_first_migration_is_at_none(engine: Engine) -> None:
+    with engine.connect() as conn:
+        assert migrate.current(conn) == migrate.newest()
+        conn.execute(text(f"DROP TABLE {migrate.VERSION_TABLE}"))
+        assert migrate.current(conn) is None
+        conn.rollback()
