@@ -71,7 +71,7 @@ def test_a_database_url_that_cannot_serve_is_refused(url: str, words: str) -> No
 
 
 def test_a_file_whose_folder_cannot_be_made_is_a_database_that_is_away() -> None:
-    with pytest.raises(StoreError, match="/proc/none/capi.db cannot be used, its folder cannot be made"):
+    with pytest.raises(StoreError, match=r"/proc/none/capi\.db cannot be used, its folder cannot be made"):
         database.open_engine("sqlite:////proc/none/capi.db")
 
 
