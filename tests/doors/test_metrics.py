@@ -77,6 +77,8 @@ def test_figures_of_real_processes(database_url: str, world: World, tmp_path: Pa
         eventually(
             lambda: world.states() == {"delivered": 3, "parked": 1}, within=30, saying=lambda: str(world.states())
         )
+        for port in at_workers:
+            eventually(lambda port=port: _up(f"http://127.0.0.1:{port}/metrics"), within=40)
         seen = eventually(lambda: _with_snapshot(at_workers[0]), within=40)
         workers = [scrape(port) for port in at_workers]
         own = scrape(at_endpoint)
