@@ -1,4 +1,5 @@
-"""Who may sign in at the console, and orders about them. One admin at least is always able to."""
+"""Who may sign in at the console, and orders about them. There is always one admin at least; where the accounts kept
+elsewhere are away and nobody has a password, the shell gives one."""
 
 from __future__ import annotations
 
@@ -23,8 +24,8 @@ _TAKEN: Final = frozenset({sign_in.LOCAL.name, "upkeep", "console", "worker", "m
 
 @dataclass(frozen=True, slots=True)
 class OperatorRow:
-    """One operator. `locked_until`: too many wrong passwords, nobody gets in by this name before; without a password
-    they sign in with an account kept elsewhere only."""
+    """One operator. `locked_until`: too many wrong passwords, none is taken before; without a password they sign in
+    with an account kept elsewhere only."""
 
     name: str
     role: str

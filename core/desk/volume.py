@@ -51,7 +51,7 @@ def share(conn: Connection, *, now: datetime, soon: timedelta, window: timedelta
 def sent_lately(now: datetime) -> Select[Any]:
     """(pixel_id, delivered) of the last 24 hours."""
     r = capi_rollup.c
-    recent = r.hour >= rollups.hour_of(now - DAY), r.pixel_id != rollups.ALL
+    recent = r.hour > rollups.hour_of(now - DAY), r.pixel_id != rollups.ALL
     return select(r.pixel_id, func.sum(r.delivered).label("delivered")).where(*recent).group_by(r.pixel_id)
 
 

@@ -62,7 +62,8 @@ def expiry_calendar(
         if found:
             heights = [found.get(day, 0) for day in range(count)]
             figure.add_bar(x=dates, y=heights, name=str(health), marker=_marker(colour, pattern))
-    return _quiet(figure, unit, span=(dates[0] - timedelta(hours=12), dates[-1] + timedelta(hours=12)))
+    span = dates[0] - timedelta(hours=12), dates[-1] + timedelta(hours=12)
+    return _quiet(figure, unit, days="day in UTC", span=span)
 
 
 def health_bars(counts: dict[Health, int]) -> go.Figure:
@@ -108,14 +109,16 @@ def refreshes(days: Sequence[tuple[datetime, str, int]], looks: Looks) -> go.Fig
         if found:
             x, y = zip(*found, strict=True)
             figure.add_bar(x=list(x), y=list(y), name=said(word), marker=_marker(colour, pattern))
-    return _quiet(figure, "refreshes")
+    return _quiet(figure, "refreshes", days="day in UTC")
 
 
 def _marker(colour: str, pattern: str) -> dict[str, object]:
     return {"color": colour, "pattern": {"shape": pattern, **_PATTERN}}
 
 
-def _quiet(figure: go.Figure, unit: str, *, span: tuple[datetime, datetime] | None = None) -> go.Figure:
+def _quiet(
+    figure: go.Figure, unit: str, *, days: str | None = None, span: tuple[datetime, datetime] | None = None
+) -> go.Figure:
     figure.update_layout(
         barmode="stack",
         bargap=0.2,
@@ -124,7 +127,7 @@ def _quiet(figure: go.Figure, unit: str, *, span: tuple[datetime, datetime] | No
         legend={"orientation": "h", "y": 1.12, "x": 0, "yanchor": "bottom"},
         hovermode="x unified",
         yaxis={"title": unit, "rangemode": "tozero", "tickformat": ",d", "fixedrange": True},
-        xaxis={"title": None, "fixedrange": True},
+        xaxis={"title": days, "fixedrange": True},
     )
     if span:
         figure.update_xaxes(range=list(span))

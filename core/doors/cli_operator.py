@@ -92,7 +92,7 @@ def _order(reason: str | None) -> dict[str, Any]:
 
 
 def _needs(no_password: bool) -> tuple[str, ...]:
-    """Nobody is left without any way in."""
+    """Who has no password needs another way in."""
     return ("oidc_issuer",) if no_password else ()
 
 

@@ -16,7 +16,7 @@ from core.errors import BadInput
 Since = Annotated[
     str | None, typer.Option(help="Received from then on: today, yesterday, 2026-11-25 or 2026-11-25T14:30.")
 ]
-Until = Annotated[str | None, typer.Option(help="Received before then, in the same words.")]
+Until = Annotated[str | None, typer.Option(help="Received before then, in the same words; a day is its beginning.")]
 TimeZone = Annotated[str | None, typer.Option(help="Such as Europe/Berlin; else this machine's own.")]
 
 _OF_MACHINE = Path("/etc/localtime")
@@ -37,7 +37,7 @@ def span(since: str | None, until: str | None, *, now: datetime, zone: tzinfo) -
     """`since` and `until` as the queries take them; BadInput."""
     start, end = (_moment(name, words, now, zone) for name, words in (("--since", since), ("--until", until)))
     if start and end and start >= end:
-        raise BadInput("--since is not before --until: nothing lies between them")
+        raise BadInput("--since is not before --until: nothing lies between them; a day is its beginning")
     return {"since": start, "until": end}
 
 

@@ -98,11 +98,14 @@ class Elsewhere:
         return answer
 
     async def finish(self, request: Request) -> Response:
-        """Back from the provider; whatever comes of it, the browser's cookie is taken away."""
+        """Back from the provider; whatever comes of it, the browser's cookie is taken away, unless it belongs to
+        another sign-in, which may be under way in another tab."""
         try:
             answer = await self._finished(request)
         except (Busy, OidcTrouble, NoOperator) as error:
             answer = _trouble(error)
+            if isinstance(error, OidcTrouble) and error.word == "not_begun_here":
+                return answer
         except (CoreError, SQLAlchemyError) as error:
             log.warning("nobody can sign in: the database cannot be asked", extra={"error": type(error).__name__})
             answer = answers.page(pages.away(), 503)

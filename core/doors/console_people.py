@@ -15,7 +15,7 @@ from core.desk.people import OperatorRow
 from core.doors import console
 from core.doors import console_orders as orders
 from core.doors import console_tables as tables
-from core.errors import CoreError
+from core.errors import BadInput, CoreError
 from core.services.passwords import SHORTEST
 
 _COLOURS = {"active": "#2f9568", "locked": "#d9a017", "disabled": "#8a94a3"}
@@ -71,13 +71,18 @@ _HIDDEN: dict[str, Any] = {"type": "password", "max_chars": 1000, "autocomplete"
 def _add(operator: Operator) -> None:
     state = st.session_state
     name, role, typed = str(state["new.name"] or ""), str(state["new.role"]), str(state["new.password"] or "")
-    password = None if state.get("new.elsewhere") else typed
-    state["new.password"] = ""
-    if _given(
-        lambda: people.add_operator(console.engine(), name, role=role, password=password, by=operator, now=clock.now()),
-        f"{name.strip().lower()} may sign in as {role}",
-    ):
+    elsewhere, state["new.password"] = bool(state.get("new.elsewhere")), ""
+
+    def order() -> None:
+        if elsewhere and typed:
+            raise BadInput("a password was typed and No password is ticked: choose one of the two; nobody was added")
+        password = None if elsewhere else typed
+        people.add_operator(console.engine(), name, role=role, password=password, by=operator, now=clock.now())
+
+    if _given(order, f"{name.strip().lower()} may sign in as {role}"):
         state["new.name"] = ""
+        if elsewhere:
+            state["new.elsewhere"] = False
 
 
 def own(operator: Operator) -> None:
@@ -116,7 +121,7 @@ def _state(row: OperatorRow) -> str:
     if row.disabled_at is not None:
         return f"Disabled since {console.both(row.disabled_at)}."
     if row.locked_until is not None:
-        return f"Too many wrong passwords: locked until {console.both(row.locked_until)}."
+        return f"Too many wrong passwords: none is taken until {console.both(row.locked_until)}."
     how = "" if row.has_password else ", without a password"
     return f"{row.role.capitalize()}{how}; last sign-in {console.both(row.signed_in_at)}."
 

@@ -15,14 +15,14 @@ from core.clock import now as real_now
 from core.errors import Conflict, CoreError
 from core.services import incidents, privacy, rights
 from core.services.refresh import TokenRefreshService
-from core.store import jobs, outbox, pixels
+from core.store import again, jobs, outbox, pixels
 from core.store.database import chunks, insist, reading, writing
 from core.store.hopeless import why_no_retry
 from core.store.wake import Work, wake
 
 log = logging.getLogger("bulk")
 
-# Pieces of work for each thread between two looks at the table: all wait there for the slowest.
+# Items for each thread between two looks at the table, and at who has ordered them: all wait there for the slowest.
 _EACH = 20
 # Events that are made due in one transaction: what they cost is the commit, not they.
 _TOGETHER = 20
@@ -41,7 +41,7 @@ def run(service: TokenRefreshService, job_id: int, *, threads: int, stop: Callab
                 log.warning("a job was cancelled: who ordered it may not any more", extra={"job": job_id})
                 return
             with reading(service.engine) as conn:
-                subjects = jobs.next_items(conn, job_id, limit=_EACH * threads * kind.size)
+                subjects = jobs.next_items(conn, job_id, limit=max(_EACH, kind.size) * threads)
             if not subjects:
                 break
             try:
@@ -97,28 +97,43 @@ def _was_stopped(service: TokenRefreshService, job: Row) -> bool:
 
 
 def _retry(service: TokenRefreshService, job: Row, subjects: Sequence[str]) -> bool:
-    """Make dead or parked events due again, and their results known, in one transaction."""
-    now = real_now()
-
-    def once_more(conn: Connection) -> None:
-        results = _send_again(conn, subjects, now)
-        jobs.record(conn, job.id, results, by=service.worker, now=now)
-
-    insist(service.engine, once_more)
+    """Make dead or parked events due again, and their results known, in one transaction; where one of them does not go
+    together with the others, each in its own."""
+    try:
+        insist(service.engine, lambda conn: _record(service, job, conn, _send_again(conn, subjects, real_now())))
+    except Conflict:
+        if _was_stopped(service, job):
+            raise
+        if len(subjects) > 1:
+            return all(_retry(service, job, [subject]) for subject in subjects)
+        log.warning("an event was changed while it was to be sent again", extra={"job": job.id, "event": subjects[0]})
+        with writing(service.engine) as conn:
+            _record(service, job, conn, {subjects[0]: ("failed", "was changed by somebody else meanwhile")})
     return True
 
 
+def _record(service: TokenRefreshService, job: Row, conn: Connection, results: jobs.Results) -> None:
+    jobs.record(conn, job.id, results, by=service.worker, now=real_now())
+
+
 def _send_again(conn: Connection, subjects: Sequence[str], now: datetime) -> jobs.Results:
-    """What became of each event's retry; a parked one only waits on when its token is broken."""
-    found = {str(row.id): row for row in outbox.find(conn, [int(subject) for subject in subjects])}
-    why = {subject: _why_not(found.get(subject), now) for subject in subjects}
-    again = [found[subject] for subject in subjects if why[subject] is None]
-    pixel_ids = sorted({row.pixel_id for row in again})
-    pixels.resume(conn, pixel_ids)
-    outbox.move(conn, "retry", [row.id for row in again if row.state == "dead"], next_attempt_at=now, attempts=0)
-    outbox.hurry(conn, [row.id for row in again if row.state != "dead"], now=now)
-    wake(conn, Work.DELIVER, pixel_ids)
-    return {subject: ("skipped", reason) if reason else ("ok", "sent again") for subject, reason in why.items()}
+    """What became of each event's retry; a parked one only waits on when its token is broken.
+
+    Looked at twice: to lock the pixels first, as everybody does, and what is done rests on what is locked.
+    """
+    ids = [int(subject) for subject in subjects]
+    seen = again.find(conn, ids)
+    why = {id_: _why_not(seen.get(id_), now) for id_ in ids}
+    hopeful = [id_ for id_ in ids if why[id_] is None]
+    pixels.resume(conn, {seen[id_].pixel_id for id_ in hopeful})
+    again.hold(conn, hopeful)
+    found = again.find(conn, hopeful)
+    why = {id_: reason or _why_not(found.get(id_), now) for id_, reason in why.items()}
+    rows = [found[id_] for id_ in ids if why[id_] is None]
+    again.hurry(conn, [row.id for row in rows if row.state != "dead"], now=now)
+    outbox.move(conn, "retry", [row.id for row in rows if row.state == "dead"], next_attempt_at=now, attempts=0)
+    wake(conn, Work.DELIVER, sorted({row.pixel_id for row in rows}))
+    return {str(id_): ("skipped", reason) if reason else ("ok", "sent again") for id_, reason in why.items()}
 
 
 def _why_not(found: Row | None, now: datetime) -> str | None:

@@ -13,11 +13,11 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, exists, func, select, text, true, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, func, select, text, true, update
 
 from core.errors import Conflict
 from core.store.database import among, chunks
-from core.store.schema import capi_event, capi_join, capi_outbox, capi_pixel
+from core.store.schema import capi_event, capi_outbox, capi_pixel
 from core.store.types import Moment
 from core.store.wake import Work, wake
 
@@ -270,24 +270,6 @@ def forget_orders(conn: Connection, ids: Sequence[int]) -> int:
     named = select(e.id).where(e.id.in_(ids), e.order_id.is_not(None)).with_for_update(skip_locked=True)
     mine = conn.scalars(named).all()
     return conn.execute(update(capi_event).where(e.id.in_(mine)).values(order_id=None)).rowcount
-
-
-def find(conn: Connection, ids: Sequence[int]) -> list[Row]:
-    """Stored payloads' rows without the payload; none for what was delivered."""
-    o = capi_outbox.c
-    waits = exists().where(capi_join.c.event_id == o.id).label("waits")
-    ours = select(o.id, o.app_id, o.pixel_id, o.state, o.deadline_at, capi_event.c.failure, waits)
-    return list(conn.execute(ours.join(capi_event, capi_event.c.id == o.id).where(among(conn, o.id, ids))))
-
-
-def hurry(conn: Connection, ids: Sequence[int], *, now: datetime) -> None:
-    """Due events that wait for their next try go now; a parked one with all that wait for the same token."""
-    o = capi_outbox.c
-    asked, parked = among(conn, o.id, ids), o.state == "parked"
-    held = conn.execute(select(o.app_id, o.parked_by).where(asked, parked).distinct()).all()
-    alike = [parked & (o.app_id == row.app_id) & (o.parked_by == row.parked_by) for row in held]
-    for which in (asked & ~parked, *alike):
-        conn.execute(update(capi_outbox).where(which).values(next_attempt_at=now))
 
 
 def expire(conn: Connection, *, now: datetime) -> int:

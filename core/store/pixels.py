@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Connection, or_, update
+from sqlalchemy import ColumnElement, Connection, or_, select, update
 
 from core.errors import Conflict
 from core.store import outbox, waits
@@ -73,11 +73,13 @@ def give_up_idle(conn: Connection, lease: Lease, *, now: datetime) -> bool:
 
 
 def free_leases(conn: Connection, by: str) -> None:
-    """End every lease of a worker that stops."""
-    conn.execute(update(capi_pixel).where(capi_pixel.c.lease_by == by).values(lease_by=None, lease_until=None))
+    """End every lease of a worker that stops; each pixel is locked after those before it, as `resume` does."""
+    p = capi_pixel.c
+    conn.execute(select(p.pixel_id).where(p.lease_by == by).order_by(p.pixel_id).with_for_update()).all()
+    conn.execute(update(capi_pixel).where(p.lease_by == by).values(lease_by=None, lease_until=None))
 
 
-def resume(conn: Connection, pixel_ids: Sequence[str]) -> None:
+def resume(conn: Connection, pixel_ids: Collection[str]) -> None:
     """Let these pixels be tried at once; each is locked after those before it, so that two who do so never cross."""
     values = {"wait_until": None, "wait_failure": None}
     for pixel_id in sorted(pixel_ids):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import logging
 import re
 import subprocess
 import sys
@@ -267,6 +268,14 @@ def test_a_way_back_is_good_once(site: Site) -> None:
     assert site.provider.asked.count("/token") == 1
 
 
+def test_a_late_way_back_does_not_end_the_sign_in_of_another_tab(site: Site) -> None:
+    browser = site.browser()
+    first, second = browser.back(), browser.back()
+    _refused(browser.get(first), "not_begun_here", 400)
+    assert browser.get(second).headers["location"] == "/"
+    assert browser.is_in
+
+
 def test_a_way_back_ends_after_ten_minutes(site: Site) -> None:
     browser, quick = site.browser(), site.browser()
     back, in_time = browser.back(), quick.back()
@@ -396,6 +405,7 @@ def test_what_comes_back_instead_of_a_code(site: Site, back: dict[str, str], wor
 
 
 def test_a_wrong_client_secret_is_the_admins(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="sign-in")  # whatever was logged at before
     site.settings.__dict__["oidc_client_secret"] = Secret("a wrong one")
     _refused(site.browser().sign_in(), "code_refused", 502)
     assert [record.__dict__["detail"] for record in caplog.records if record.name == "sign-in"] == [

@@ -100,6 +100,13 @@ def test_an_operator_is_added_who_signs_in_elsewhere(
     with reading(staff) as conn:
         assert [row.has_password for row in people.operator_rows(conn, now=clock.now())] == [True, False, True]
     assert "Viewer, without a password; last sign-in" in " ".join(text.value for text in _chosen(opens, 1).text)
+    assert not at.checkbox(key="new.elsewhere").value, "the next one is asked anew"
+    at.text_input(key="new.name").set_value("zoe@example.com")
+    at.text_input(key="new.password").set_value(PASSWORD)
+    at.checkbox(key="new.elsewhere").check()
+    _press(at, "Add")
+    assert "zoe@example.com" not in _rows(staff), "a password is not dropped without a word"
+    assert "choose one of the two" in " ".join(text.value for text in at.text)
 
 
 def test_a_role_is_changed_with_a_reason(staff: Engine, opens: Opens) -> None:

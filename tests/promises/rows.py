@@ -403,7 +403,7 @@ NOBODY_IN = (
         "who lost the right in the meantime: the job is cancelled, and the trail says why",
         (
             f"{_S}/test_rights.py::test_a_job_whose_orderer_lost_the_right_is_cancelled_and_costs_no_call",
-            f"{_S}/test_rights.py::test_a_right_that_goes_while_the_job_runs_ends_it_after_the_row_under_way",
+            f"{_S}/test_rights.py::test_a_right_that_goes_while_the_job_runs_ends_it_after_the_round_under_way",
             f"{_S}/test_rights.py::test_who_still_may_is_served",
         ),
     ),

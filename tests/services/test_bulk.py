@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, event, select
 
-from core.services import bulk, watch
-from core.store import jobs, outbox
+from core import clock
+from core.errors import Conflict
+from core.services import bulk, rights, watch
+from core.store import again, jobs, outbox
 from core.store.database import reading, writing
-from core.store.schema import capi_job
+from core.store.schema import capi_job, capi_job_item, capi_outbox
 from tests.world import DAY, World
 
 
@@ -122,3 +125,100 @@ def test_a_piece_of_a_job_that_is_cancelled_meanwhile_changes_nothing(world: Wor
     bulk.run(world.service(), job, threads=1)
     assert _counts(world, job)[:2] == ("cancelled", 0)
     assert world.states() == {"dead": 5}
+
+
+def _meanwhile(world: World, monkeypatch: pytest.MonkeyPatch, change: Callable[[Connection], object]) -> None:
+    """Somebody else changes something after an event was looked at and before it is held; SQLite has one writer, there
+    they come right before."""
+    place, name = (again, "hold") if world.engine.dialect.name == "postgresql" else (jobs, "next_items")
+    then = getattr(place, name)
+
+    def first(*args: Any, **named: Any) -> Any:
+        monkeypatch.undo()
+        found = then(*args, **named) if name == "next_items" else None
+        with writing(world.engine) as conn:
+            change(conn)
+        return found if name == "next_items" else then(*args, **named)
+
+    monkeypatch.setattr(place, name, first)
+
+
+def _words(world: World, job: int) -> dict[str, str]:
+    i = capi_job_item.c
+    with reading(world.engine) as conn:
+        return {row.subject: row.words for row in conn.execute(select(i.subject, i.words).where(i.job_id == job))}
+
+
+def test_an_event_that_is_emptied_meanwhile_is_not_sent_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone, other = _dead_event(world), _dead_event(world)
+    job = _order(world, "retry_events", [str(gone), str(other)])
+    _meanwhile(world, monkeypatch, lambda conn: outbox.redact(conn, [gone], due=False))
+    bulk.run(world.service(), job, threads=1)
+    assert _counts(world, job) == ("done", 2, 0, 1)
+    assert "emptied for privacy" in _words(world, job)[str(gone)]
+    assert world.states() == {"dead": 1, "due": 1}
+
+
+def test_an_event_that_somebody_else_sends_again_meanwhile_goes_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs, ours = _dead_event(world), _dead_event(world)
+    job = _order(world, "retry_events", [str(theirs), str(ours)])
+    past = world.clock() - DAY
+    _meanwhile(world, monkeypatch, lambda conn: outbox.move(conn, "retry", [theirs], next_attempt_at=past, attempts=0))
+    bulk.run(world.service(), job, threads=1)
+    assert _counts(world, job) == ("done", 2, 0, 0), "what is due is hurried"
+    assert world.states() == {"due": 2}
+
+
+def test_one_event_that_does_not_go_leaves_its_neighbours_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd, *others = (_dead_event(world) for _ in range(5))
+    job = _order(world, "retry_events", [str(one) for one in (odd, *others)])
+    move = outbox.move
+
+    def refused(conn: Connection, verb: str, ids: Sequence[int], **changes: Any) -> None:
+        if odd in ids:
+            raise Conflict()
+        move(conn, verb, ids, **changes)
+
+    monkeypatch.setattr(outbox, "move", refused)
+    bulk.run(world.service(), job, threads=2)
+    assert _counts(world, job) == ("done", 5, 1, 0)
+    assert _words(world, job)[str(odd)] == "was changed by somebody else meanwhile"
+    assert world.states() == {"dead": 1, "due": 4}
+
+
+def test_a_piece_may_hold_events_of_every_kind(world: World) -> None:
+    dead = _dead_event(world)
+    app = world.an_app(world.meta.create_token())
+    waits, stands, mate = (world.event(world.an_event(app)).id for _ in range(3))
+    later = world.clock() + DAY
+    with writing(world.engine) as conn:
+        outbox.refused(conn, [waits], failure="transient", attempt_id=None, next_at=later)
+        outbox.move(conn, "park", [stands, mate], failure="permission", parked_by="fp_1", next_attempt_at=later)
+    job = _order(world, "retry_events", [str(one) for one in (dead, waits, stands)])
+    bulk.run(world.service(), job, threads=1)
+    assert _counts(world, job) == ("done", 3, 0, 0)
+    assert world.states() == {"due": 2, "parked": 2}
+    o = capi_outbox.c
+    with reading(world.engine) as conn:
+        times = {row.id: row.next_attempt_at for row in conn.execute(select(o.id, o.next_attempt_at))}
+    assert all(at <= clock.now() for at in times.values()), "those that wait for the same token, too"
+
+
+def test_between_two_looks_at_who_ordered_it_each_thread_makes_one_piece(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = bulk.KINDS["retry_events"].size
+    ids = [_dead_event(world) for _ in range(2 * size + 1)]
+    job = _order(world, "retry_events", [str(one) for one in ids])
+    asked: list[int] = []
+    withdrawn = rights.withdrawn
+
+    def told(*args: Any, **named: Any) -> bool:
+        asked.append(_counts(world, job)[1])
+        return withdrawn(*args, **named)
+
+    monkeypatch.setattr(rights, "withdrawn", told)
+    bulk.run(world.service(), job, threads=1)
+    assert asked == [0, size, 2 * size, 2 * size + 1]

@@ -57,7 +57,7 @@ def test_a_job_whose_orderer_lost_the_right_is_cancelled_and_costs_no_call(
     assert world.meta.count("exchange") == 0
 
 
-def test_a_right_that_goes_while_the_job_runs_ends_it_after_the_row_under_way(
+def test_a_right_that_goes_while_the_job_runs_ends_it_after_the_round_under_way(
     world: World, ordered: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service = world.service()
