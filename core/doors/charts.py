@@ -122,7 +122,7 @@ def _quiet(
     figure.update_layout(
         barmode="stack",
         bargap=0.2,
-        height=200,
+        height=240 if days else 200,
         margin={"l": 8, "r": 8, "t": 8, "b": 8},
         legend={"orientation": "h", "y": 1.12, "x": 0, "yanchor": "bottom"},
         hovermode="x unified",

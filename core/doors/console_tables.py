@@ -84,6 +84,7 @@ def refreshes(rows: int, *, alt: str) -> dict[str, Any]:
         {
             "At": at("At"),
             "Outcome": badges("Outcome", colours),
+            "Trigger": c.TextColumn(width=90),
             "Ended before": at("Ended before", year=True),
             "Ends now": at("Ends now", year=True),
             "Apps": c.NumberColumn(width=60, help="Apps that hold another token since"),
