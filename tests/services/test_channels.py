@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import logging
 import smtplib
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 
 import pytest
@@ -48,16 +50,21 @@ ADDRESSES = (
 
 @contextmanager
 def hanging_up() -> Iterator[int]:
-    """A port that takes connections and closes them."""
+    """A port that takes connections and closes them: one when it has heard all, the next with a reset."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
-            while True:
+            for number in itertools.count():
                 try:
                     taken, _ = server.accept()
                 except OSError:
                     return
-                taken.recv(10)
+                taken.settimeout(0.3)
+                with suppress(TimeoutError, ConnectionError):
+                    while taken.recv(65_536):
+                        pass
+                if number % 2:
+                    taken.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 taken.close()
 
         threading.Thread(target=serve, daemon=True).start()
