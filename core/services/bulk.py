@@ -23,9 +23,8 @@ from core.store.wake import Work, wake
 log = logging.getLogger("bulk")
 
 # Items for each thread between two looks at the table, and at who has ordered them: all wait there for the slowest.
+# So many events are made due in one transaction, too: what they cost is the commit.
 _EACH = 20
-# Events that are made due in one transaction: what they cost is the commit, not they.
-_TOGETHER = 20
 
 
 def run(service: TokenRefreshService, job_id: int, *, threads: int, stop: Callable[[], bool] = lambda: False) -> None:
@@ -41,7 +40,7 @@ def run(service: TokenRefreshService, job_id: int, *, threads: int, stop: Callab
                 log.warning("a job was cancelled: who ordered it may not any more", extra={"job": job_id})
                 return
             with reading(service.engine) as conn:
-                subjects = jobs.next_items(conn, job_id, limit=max(_EACH, kind.size) * threads)
+                subjects = jobs.next_items(conn, job_id, limit=_EACH * threads)
             if not subjects:
                 break
             try:
@@ -158,7 +157,7 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "refresh_tokens": Kind(_each(_refresh)),
-    "retry_events": Kind(_retry, _TOGETHER),
+    "retry_events": Kind(_retry, _EACH),
     "customer_data": Kind(_each(privacy.show)),
     "redact_customer": Kind(_each(privacy.erase)),
     "redact_shop": Kind(_each(privacy.erase)),

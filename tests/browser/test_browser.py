@@ -186,7 +186,7 @@ def test_nothing_is_asked_of_the_outside_and_no_token_is_on_the_wire(console: Co
     page.on("websocket", watch)
     broken: list[str] = []
     page.on("console", lambda line: "Content Security Policy" in line.text and broken.append(line.text))
-    _trouble(console)
+    trouble.everything(console.engine, now=clock.now())
     for path in (*PAGES.values(), "find?q=evt-7", "jobs", "apps", "system"):
         _open(page, console, path)
     for path, table in (("failed-events?show=dead", 1), ("reconnect", 0), ("tokens?token=owner0", 0)):
@@ -207,16 +207,6 @@ def test_nothing_is_asked_of_the_outside_and_no_token_is_on_the_wire(console: Co
     assert PASTED not in page.content()
     assert MARK not in console.log.read_text()
     assert page.locator(IDLE).count() == 1
-
-
-def _trouble(console: Console) -> None:
-    """Everything that may show foreign text: cases, an incident, alerts, a channel that fails, a pixel out of reach."""
-    now = clock.now()
-    trouble.open_cases(console.engine, now=now)
-    trouble.incident(console.engine, now=now)
-    trouble.alerts(console.engine, now=now)
-    trouble.failing_channel(console.engine, now=now)
-    trouble.unreached(console.engine, "app-00000", now=now)
 
 
 def _is_outside(console: Console, url: str) -> bool:

@@ -70,11 +70,7 @@ def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
 
 def _trouble(console: Console) -> None:
     now = clock.now()
-    trouble.open_cases(console.engine, now=now)
-    trouble.incident(console.engine, now=now)
-    trouble.alerts(console.engine, now=now)
-    trouble.failing_channel(console.engine, now=now)
-    trouble.unreached(console.engine, "app-00000", now=now)
+    trouble.everything(console.engine, now=now)
     with writing(console.engine) as conn:
         audit.write(conn, by="shopify", action="pause_app", subject=HOSTILE, count=1, reason=HOSTILE, now=now)
         conn.execute(

@@ -76,3 +76,12 @@ def unreached(engine: Engine, app_id: str, *, now: datetime) -> str:
         said = {"code": 100, "subcode": 33, "words": f"Object does not exist {EVIL}", "trace_id": "TrAcEoFrEaCh"}
         conn.execute(capi_reach.insert().values(fingerprint=fingerprint, **row, **said))
     return str(fingerprint)
+
+
+def everything(engine: Engine, *, now: datetime) -> None:
+    """All that may show foreign text: cases, an incident, alerts, a channel that fails, a pixel out of reach."""
+    open_cases(engine, now=now)
+    incident(engine, now=now)
+    alerts(engine, now=now)
+    failing_channel(engine, now=now)
+    unreached(engine, "app-00000", now=now)
