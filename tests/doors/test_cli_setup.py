@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import environment
+from tests.processes import environment, free_port
 
 
 def run(*command: str, cwd: Path, **given: str) -> subprocess.CompletedProcess[str]:
-    clean = environment(f"sqlite:///{cwd}/capi.db", "http://127.0.0.1:9")
+    ports = {f"CAPI_{which}_PORT": str(free_port()) for which in ("ENDPOINT", "CONSOLE")}
+    clean = environment(f"sqlite:///{cwd}/capi.db", "http://127.0.0.1:9", **ports)
     env = {name: value for name, value in (clean | given).items() if value}
     return subprocess.run(
         [sys.executable, "-m", "core.doors.cli", *command],
