@@ -96,7 +96,7 @@ def standing_in(folder: Path, *, host: str = "127.0.0.1") -> Iterator[Meta]:
         process = subprocess.Popen(command, cwd=HOME, stdout=log, stderr=log)
     client = Sandbox(f"http://127.0.0.1:{port}", timeout=120)
     try:
-        eventually(lambda: _answers(client))
+        eventually(lambda: _answers(client), saying=(folder / "meta.log").read_text)
         yield Meta(client, process)
     finally:
         client.close()

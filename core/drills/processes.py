@@ -22,10 +22,27 @@ from core.drills.shops import APP_ID, APP_SECRET
 HOME = Path(str(core.__file__)).parent.parent
 
 
+# What keeps the ports that were given out: sockets that are bound and never listen.
+_KEPT: list[socket.socket] = []
+
+
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A port that is this process's until it ends: nobody else on the machine is given it, and a program that is told
+    to can listen there.
+
+    On Linux a bound socket that does not listen keeps a port from everybody who asks for any, also for an outgoing
+    connection, and lets in whoever asks for this one with SO_REUSEADDR, as servers do
+    (https://man7.org/linux/man-pages/man7/socket.7.html). Elsewhere the port is only free at this moment.
+    """
+    kept = socket.socket()
+    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    kept.bind(("127.0.0.1", 0))
+    port = int(kept.getsockname()[1])
+    if sys.platform == "linux":
+        _KEPT.append(kept)
+    else:
+        kept.close()
+    return port
 
 
 def environment(database_url: str, graph_url: str, **more: str) -> dict[str, str]:

@@ -44,6 +44,7 @@ class Target:
         before = places.usage(self.pid).cpu
         with places.module("tests.bench.load", *(f"--{k}={v}" for k, v in options.items())) as process:
             said, _ = process.communicate(timeout=seconds + 120)
+        assert process.returncode == 0, f"the load generator ended with {process.returncode}"
         found: Found = json.loads(said)
         assert found["lost"] == 0, found
         assert set(found["statuses"]) == {"200"}, found  # type: ignore[call-overload]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from core import clock
 from core.store import database, migrate
 from tests.browser.screens import chromium
 from tests.desk.rows import seed
+from tests.processes import free_port
 from tests.world import APP_ID, APP_SECRET
 
 ROOT = Path(__file__).parents[2]
@@ -43,7 +43,7 @@ def a_console(folder: Path, **more: str) -> Iterator[Console]:
     engine = database.open_engine(address)
     migrate.prepare(engine)
     seed(engine, now=clock.now(), apps=60, events=400)
-    port = _free_port()
+    port = free_port()
     ours = {"FACEBOOK_APP_ID": APP_ID, "FACEBOOK_APP_SECRET": APP_SECRET, "CAPI_GRAPH_URL": "http://127.0.0.1:9"}
     own = {"PYTHONPATH": str(ROOT), "DATABASE_URL": address, "CAPI_CONSOLE_PORT": str(port)}
     env = {**os.environ, **ours, **own, **more}
@@ -84,9 +84,3 @@ def _wait(url: str, server: subprocess.Popen[bytes]) -> None:
         except requests.RequestException:
             time.sleep(0.1)
     raise AssertionError("the console did not start")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -71,7 +71,8 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
 def test_a_port_that_is_taken_is_named(tmp_path: Path, command: str, name: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        others = {"CAPI_ENDPOINT_PORT": "18741", "CAPI_CONSOLE_PORT": "18742", "SHOPIFY_API_SECRET": "shopify"}
+        others = {f"CAPI_{which}_PORT": str(free_port()) for which in ("ENDPOINT", "CONSOLE")}
+        others["SHOPIFY_API_SECRET"] = "shopify"
         done = run(command, cwd=tmp_path, **(others | {name: port}))
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1

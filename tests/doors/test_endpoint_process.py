@@ -1,13 +1,11 @@
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import pytest
 import requests
 from sqlalchemy import func, select
 
@@ -16,6 +14,7 @@ from core.store.database import reading
 from core.store.schema import capi_event
 from tests.inbound.bodies import BROWSER, tracking
 from tests.inbound.serving import an_installed_app
+from tests.processes import free_port
 
 _PROGRAM = """
 import sys
@@ -29,24 +28,18 @@ print(sorted({name.split(".")[0] for name in sys.modules} & {"streamlit", "panda
 """
 
 
-@pytest.fixture
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def test_a_process_serves_at_once_finishes_on_sigterm_and_stays_light(tmp_path: Path, free_port: int) -> None:
+def test_a_process_serves_at_once_finishes_on_sigterm_and_stays_light(tmp_path: Path) -> None:
+    port = free_port()
     url = f"sqlite:///{tmp_path / 'capi.db'}"
     engine = database.open_engine(url)
     migrate.prepare(engine)
     an_installed_app(engine)
-    command = [sys.executable, "-c", _PROGRAM, url, str(free_port)]
+    command = [sys.executable, "-c", _PROGRAM, url, str(port)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         with requests.Session() as session:
-            _until_alive(session, free_port)
-            took = sorted(_one_call(session, free_port) for _ in range(30))
+            _until_alive(session, port)
+            took = sorted(_one_call(session, port) for _ in range(30))
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=15)
     finally:
