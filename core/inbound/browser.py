@@ -59,6 +59,12 @@ def click_cookie(url: str | None, *, at: datetime) -> str | None:
 
 def page_url(value: Any) -> str | None:
     """An http(s) URL without credentials, fragment and private query fields; else None."""
+    return _page_url(value) if isinstance(value, str) else None
+
+
+# A page is looked at by many.
+@lru_cache(maxsize=2048)
+def _page_url(value: str) -> str | None:
     found = text(value)
     if found is None or len(found) >= TEXT_LIMIT or not found.lower().startswith(("http://", "https://")):
         return None

@@ -35,7 +35,7 @@ def read_consent(*given: Any) -> Consent:
 
     What is neither yes nor no counts as not said; of several answers a no outweighs a yes.
     """
-    objects = [one if isinstance(one, dict) else {"marketing": one} for one in given]
+    objects = [one if isinstance(one, dict) else {"marketing": one} for one in given if one is not None]
     return Consent(_verdict(objects, _MARKETING), _verdict(objects, _SALE))
 
 

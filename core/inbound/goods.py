@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from core.inbound.values import amount, exact_id, first, quantity, rounded
+from core.inbound.values import amount, exact_id, quantity, rounded
 
 Json = dict[str, Any]
 
@@ -16,6 +16,7 @@ _BY_CHOICE: dict[str, tuple[str, ...]] = {
     "sku": ("sku",),
 }
 _ANY_ID = ("id", "product_id", "productId", "variant_id", "variantId", "sku", "item_id")
+_PRICES = ("price", "item_price", "itemPrice")
 _IDS = {choice: (*names, *_ANY_ID) for choice, names in _BY_CHOICE.items()}
 CONTENT_TYPES = {"variant": "product", "product": "product_group", "sku": "product"}
 _MOST_LINES = 500
@@ -45,12 +46,14 @@ def content_ids(properties: Json, contents: list[Json]) -> list[str]:
 
 def _line(item: Json, choice: str, code: str | None, unit: Decimal) -> Json | None:
     names = _IDS.get(choice, _ANY_ID)
-    id_ = next((found for name in names if name in item and (found := exact_id(item[name]))), None)
-    if id_ is None:
+    for name in names:
+        if name in item and (id_ := exact_id(item[name])):
+            break
+    else:
         return None
-    line: Json = {"id": id_, "quantity": quantity(first(item.get("quantity"), item.get("qty"))) or 1}
-    prices = (amount(item[name]) for name in ("price", "item_price", "itemPrice") if name in item)
-    price = next((found for found in prices if found is not None), None)
-    if price is not None:
-        line["item_price"] = rounded(price * unit, code)
+    line: Json = {"id": id_, "quantity": quantity(item.get("quantity")) or quantity(item.get("qty")) or 1}
+    for name in _PRICES:
+        if name in item and (price := amount(item[name])) is not None:
+            line["item_price"] = rounded(price * unit, code)
+            break
     return line

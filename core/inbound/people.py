@@ -24,6 +24,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "country": ("country", "countryCode", "country_code"),
     "external_id": ("external_id", "externalId"),
 }
+_KEYS = {name: key for key, names in NAMES.items() for name in names}
 _MOST_VALUES = 10
 
 
@@ -33,10 +34,8 @@ def hashed_people(given: Json) -> Json:
     if not given:
         return found
     country = _country(given)
-    for key, names in NAMES.items():
-        if given.keys().isdisjoint(names):
-            continue
-        value = next((given[name] for name in names if given.get(name) not in (None, "", [])), None)
+    for key in dict.fromkeys(_KEYS[name] for name in given if name in _KEYS):
+        value = next((given[name] for name in NAMES[key] if given.get(name) not in (None, "", [])), None)
         digests = _digests(key, value, country) if value is not None else []
         if digests:
             found[key] = digests[0] if len(digests) == 1 else digests

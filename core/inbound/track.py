@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from functools import cached_property
 from typing import Any
 
 from core.errors import BadInput
@@ -18,7 +17,7 @@ from core.inbound.finish import Draft, finish
 from core.inbound.goods import CONTENT_TYPES, content_ids, contents_of
 from core.inbound.people import hashed_people
 from core.inbound.policy import is_bot
-from core.inbound.values import amount, currency, event_moment, exact_id, first, rounded, text, token
+from core.inbound.values import amount, currency, event_moment, exact_id, rounded, said, text, token
 from core.inbound.visitors import seen_with
 from core.meta.events import meta_name
 from core.meta.hashing import hashed
@@ -49,6 +48,7 @@ _ALIASES = {"Purchase": ("order", "checkout"), "InitiateCheckout": ("checkout",)
 _NOTES = {"AddToCart": ("cart",), "InitiateCheckout": ("cart",)}
 # Shopify's cart.js counts in hundredths, whatever the currency.
 _UNITS = {"cents": Decimal("0.01"), "minor": Decimal("0.01")}
+_WHOLE = Decimal(1)
 
 
 class MissingFields(BadInput):
@@ -68,31 +68,18 @@ class Visit:
     referer: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Call:
-    """One tracked event that can be read: for which public `appId`, under which name, with which properties."""
+    """One tracked event that can be read: for which public `appId`, under which name, on which page, with which
+    properties. `names`: what its order, its cart and its checkout are called, the id of the first, the tokens of the
+    others."""
 
     app_id: str
     name: str
+    url: str | None
     body: Json
     properties: Json
-
-    @cached_property
-    def url(self) -> str | None:
-        return first(self.body.get("url"), self.properties.get("url"), self.body.get("event_source_url"))
-
-    @cached_property
-    def names(self) -> dict[str, str | None]:
-        """What its order, its cart and its checkout are called: the id of the first, the tokens of the others."""
-        order = exact_id(first(self.properties.get("order_id"), self.properties.get("orderId")))
-        return {"order": order, **{kind: self._token(names) for kind, names in _TOKENS.items()}}
-
-    def _token(self, names: Sequence[str]) -> str | None:
-        for source in (self.body, self.properties):
-            for name in names:
-                if found := token(source.get(name)):
-                    return found
-        return None
+    names: dict[str, str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,15 +107,29 @@ def read_calls(body: Json) -> list[Call | None]:
 
 def read_call(body: Json) -> Call:
     """The one call in a body; MissingFields when it names no app or no event."""
-    app_id = first(body.get("appId"), body.get("app_id"))
-    name = text(first(body.get("eventName"), body.get("event_name"), body.get("event")), _NAME_LIMIT)
+    app_id = said(body, ("appId", "app_id"))
+    name = text(said(body, ("eventName", "event_name", "event")), _NAME_LIMIT)
     if app_id is None or name is None:
         raise MissingFields()
     inner = [body[key] for key in ("properties", "custom_data", "customData") if isinstance(body.get(key), dict)]
     properties = dict(body)
     for part in inner:
         properties.update((key, value) for key, value in part.items() if value is not None)
-    return Call(app_id, name, body, properties)
+    url = said(body, ("url",)) or said(properties, ("url", "event_source_url"))
+    return Call(app_id, name, url, body, properties, _called(body, properties))
+
+
+def _called(body: Json, properties: Json) -> dict[str, str | None]:
+    called = {kind: _token(body, names) or _token(properties, names) for kind, names in _TOKENS.items()}
+    called["order"] = exact_id(said(properties, _WORDS["order_id"]))
+    return called
+
+
+def _token(source: Json, names: Sequence[str]) -> str | None:
+    for name in names:
+        if name in source and (found := token(source[name])):
+            return found
+    return None
 
 
 def take(app: App, call: Call, visit: Visit, *, now: datetime) -> Taken:
@@ -187,7 +188,7 @@ def _forwarded_name(app: App, name: str) -> tuple[str, str | None]:
 def _event_id(call: Call, name: str) -> str:
     """The sender's, which a browser pixel may share; else what the order's own webhook calls it; else a new one."""
     for source in (call.body, call.properties):
-        given = first(source.get("event_id"), source.get("eventId"), source.get("eventID"))
+        given = said(source, ("event_id", "eventId", "eventID"))
         if given is not None and _EVENT_ID.fullmatch(given):
             return given
     checkout, order = call.names["checkout"], call.names["order"]
@@ -222,8 +223,8 @@ def _user_data(call: Call, visit: Visit, *, at: datetime) -> Json:
 
 def _cookie(call: Call, given: Json, name: str) -> str | None:
     for source in (call.body, call.properties, given):
-        for key in (name, f"_{name}"):
-            if found := browser.cookie(source.get(key)):
+        for key in (name, "_" + name):
+            if key in source and (found := browser.cookie(source[key])):
                 return found
     return None
 
@@ -232,11 +233,11 @@ def _goods(app: App, call: Call, name: str) -> Json:
     """Value, currency and what was bought, as fields of the draft."""
     properties = call.properties
     code = currency(properties.get("currency"))
-    unit = _UNITS.get(str(first(properties.get("moneyUnit"), properties.get("money_unit"))).lower(), Decimal(1))
-    value = amount(first(properties.get("value"), properties.get("total")))
+    unit = _UNITS.get(str(said(properties, ("moneyUnit", "money_unit"))).lower(), _WHOLE)
+    value = amount(said(properties, ("value", "total")))
     contents = contents_of(properties, choice=app.content_id, code=code, unit=unit)
     ids = content_ids(properties, contents)
-    found: Json = {key: first(*map(properties.get, names)) for key, names in _WORDS.items()}
+    found: Json = {key: said(properties, names) for key, names in _WORDS.items()}
     if contents:
         found["contents"] = contents
     if ids:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from functools import cache
@@ -28,7 +29,16 @@ def text(value: Any, limit: int = TEXT_LIMIT) -> str | None:
         if isinstance(value, bool) or not isinstance(value, _NUMBERS):
             return None
         value = str(value)
-    return value.strip()[:limit].rstrip() or None
+    found = value.strip()
+    return (found if len(found) <= limit else found[:limit].rstrip()) or None
+
+
+def said(source: Mapping[str, Any], names: Iterable[str]) -> str | None:
+    """The first text under one of these names."""
+    for name in names:
+        if (value := source.get(name)) is not None and (found := text(value)) is not None:
+            return found
+    return None
 
 
 def first(*values: Any) -> str | None:
@@ -106,7 +116,7 @@ def _step(code: str | None) -> Decimal:
 
 def quantity(value: Any) -> int | None:
     """A whole number from 1 to a million."""
-    number = amount(value)
+    number = value if type(value) is int else amount(value)
     return int(number) if number is not None and 1 <= number <= 1_000_000 else None
 
 

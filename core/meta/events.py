@@ -170,14 +170,14 @@ def encode(event: Mapping[str, Any]) -> bytes:
 def _check_person(event: Mapping[str, Any], source: str) -> str | None:
     person = event.get("user_data")
     keys = _filled(person).keys() if isinstance(person, Mapping) else frozenset[str]()
-    if not isinstance(person, Mapping) or any(keys <= weak for weak in _WEAK):
+    named = not keys.isdisjoint(_NAMES_THE_CUSTOMER)
+    if not isinstance(person, Mapping) or (not named and any(keys <= weak for weak in _WEAK)):
         return "no_match_keys"
     if any(not _HASH.fullmatch(str(one)) for key in keys & _HASHED_KEYS for one in _each(person[key])):
         return "not_hashed"
     # Meta's page asks for the browser of a website event. Shopify's checkouts never have one; an event that names its
     # customer otherwise goes without, as other forwarders send it, and is divided out of its batch if Meta minds.
-    known = keys & _NAMES_THE_CUSTOMER or person.get("client_user_agent")
-    return "no_user_agent" if source == "website" and not known else None
+    return "no_user_agent" if source == "website" and not (named or person.get("client_user_agent")) else None
 
 
 def _check_value(event: Mapping[str, Any]) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
@@ -42,8 +42,7 @@ _ORDER = "order:"
 _CHUNK = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Visitor:
+class Visitor(NamedTuple):
     """One browser as a tracking call showed it, under one key. Consent: None where it was not said."""
 
     app_id: str
@@ -90,7 +89,7 @@ def remember(conn: Connection, seen: Sequence[Visitor], *, now: datetime) -> Non
         return
     # Two endpoints that see the same browsers at once meet them in the same order.
     browsers = [latest[key] for key in sorted(latest)]
-    columns: dict[str, Column] = {name: [getattr(one, name) for one in browsers] for name in Visitor.__slots__}
+    columns: dict[str, Column] = dict(zip(Visitor._fields, zip(*browsers, strict=True), strict=True))
     times = {"seen_at": [now] * len(browsers), "expires_at": [now + TIME_TO_LIVE[one.kind] for one in browsers]}
     insert_many(conn, capi_visitor, columns | times, then=_REPLACED)
 
