@@ -12,6 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
+from psycopg import sql
+
 from core.drills.processes import free_port
 from core.store import database, migrate
 
@@ -25,6 +28,12 @@ class Server:
 
     def url(self, host: str = "127.0.0.1", name: str = "postgres") -> str:
         return f"postgresql://postgres@{host}:{self.port}/{name}"
+
+    def new(self, name: str) -> str:
+        """An empty database of this name."""
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        return self.url(name=name)
 
 
 @contextmanager

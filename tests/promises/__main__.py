@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench import report
+from tests.drills.server import postgres
 from tests.promises.rows import PROMISES, Promise
 
 RESULTS = Path(__file__).parent / "results.json"
@@ -30,21 +31,31 @@ OTHERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "network split": (("-m", "tests.network_split"), ("lost", "taken over", "sent twice", "verdict")),
     "rolling": (("-m", "tests.rolling"), ("database", "accepted by us", "lost", "duplicates", "sent by", "verdict")),
 }
-RUNS = (*DRILLS, *OTHERS)
+# Drills that are played once more on a PostgreSQL server of their own: name → the drill
+ON_POSTGRESQL = {f"{name} on PostgreSQL": name for name in ("crash", "storm", "poison", "noisy", "bulk")}
+RUNS = (*DRILLS, *ON_POSTGRESQL, *OTHERS)
 
 
 def run(name: str) -> None:
     """One drill in full; what it says is kept, whether it held or not."""
     if name in DRILLS:
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "facts.json"
-            drill = [sys.executable, "-m", "core.doors.cli", "drill", name, "--json", str(file)]
-            subprocess.run(drill, cwd=report.ROOT, check=False)
-            keep_drill(file)
+        play(name)
+        return
+    if name in ON_POSTGRESQL:
+        with postgres() as server:
+            play(ON_POSTGRESQL[name], "--database", server.new("drill"))
         return
     command = [sys.executable, *OTHERS[name][0]]
     done = subprocess.run(command, capture_output=True, text=True, cwd=report.ROOT, check=False)
     keep_words(name, done.stdout, datetime.now(UTC))
+
+
+def play(drill: str, *how: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "facts.json"
+        command = [sys.executable, "-m", "core.doors.cli", "drill", drill, "--json", str(file), *how]
+        subprocess.run(command, cwd=report.ROOT, check=False)
+        keep_drill(file)
 
 
 def keep_words(name: str, said: str, at: datetime) -> None:
@@ -70,7 +81,8 @@ def keep_drill(file: Path) -> None:
     if "accepted" in facts:
         told.insert(0, f"{facts['accepted']:,} accepted, {facts['lost']} lost, {facts['duplicates']:,} duplicates")
     kept = {"date": facts["at"][:10], "machine": facts["machine"], "held": facts["holds"], "told": told}
-    _keep(facts["drill"], kept)
+    on = " on PostgreSQL" if facts["rows"].get("database", "").startswith("postgresql") else ""
+    _keep(facts["drill"] + on, kept)
 
 
 def _keep(name: str, kept: dict[str, Any]) -> None:
@@ -105,6 +117,8 @@ def _file_and_words(proof: str) -> str:
 def _command(name: str) -> str:
     if name in DRILLS:
         return f"capi-console drill {name}"
+    if name in ON_POSTGRESQL:
+        return f"python -m tests.promises run '{name}'"
     words = ("-m", "tests.bench", name.removeprefix("bench ")) if name.startswith("bench ") else OTHERS[name][0]
     return " ".join(("python", *words))
 
@@ -116,7 +130,8 @@ def _reached(promise: Promise) -> tuple[str, str]:
             said.append(_benchmark(name.removeprefix("bench ")))
             places.append("see How fast")
         elif kept := stored().get(name):
-            said.append(("" if kept["held"] else "missed: ") + "; ".join(kept["told"]))
+            where = "**on PostgreSQL**: " if name in ON_POSTGRESQL else ""
+            said.append(where + ("" if kept["held"] else "missed: ") + "; ".join(kept["told"]))
             places.append(f"{kept['date']}, {kept['machine']}")
     if not promise.runs:
         return "held by every run of the tests", ""

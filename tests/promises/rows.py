@@ -33,7 +33,7 @@ NOTHING_LOST = (
             "tests/trials/test_tracking.py::test_a_thousand_tracking_calls_and_a_killed_worker",
             "tests/trials/test_machines.py::test_processes_are_killed_and_refused_and_the_ledger_balances",
         ),
-        ("crash", "many machines"),
+        ("crash", "crash on PostgreSQL", "many machines"),
     ),
     Promise(
         "R2",
@@ -57,7 +57,7 @@ NOTHING_LOST = (
             f"{_S}/test_flight.py::test_a_crowd_in_four_processes_costs_one_exchange_for_each_token",
             f"{_S}/test_flight.py::test_an_owner_that_stands_still_is_overtaken_and_overwrites_nothing",
         ),
-        ("storm",),
+        ("storm", "storm on PostgreSQL"),
     ),
     Promise(
         "R4",
@@ -100,14 +100,14 @@ NOTHING_LOST = (
         "One bad event does not sink a batch",
         "1 bad of 1,000: 999 accepted in at most 21 requests; 3 bad: at most 60",
         (f"{_S}/test_delivery.py::test_bad_events_do_not_sink_the_batch",),
-        ("poison",),
+        ("poison", "poison on PostgreSQL"),
     ),
     Promise(
         "R9",
         "A noisy shop does not delay the others",
         "a backlog of 50,000 of one shop: others' fresh events at most 5 s later (p99)",
         ("tests/trials/test_machines.py::test_a_backlog_of_one_shop_does_not_hold_up_the_others",),
-        ("noisy",),
+        ("noisy", "noisy on PostgreSQL"),
     ),
     Promise(
         "R10",
@@ -129,7 +129,7 @@ NOTHING_LOST = (
             f"{_N}/test_commands.py::test_a_double_click_is_one_job_and_one_line",
             f"{_P}/test_retry_all.py::test_what_comes_after_the_question_is_not_among_it",
         ),
-        ("bulk",),
+        ("bulk", "bulk on PostgreSQL"),
     ),
     Promise(
         "R12",
