@@ -80,10 +80,14 @@ def free_leases(conn: Connection, by: str) -> None:
 
 
 def resume(conn: Connection, pixel_ids: Collection[str]) -> None:
-    """Let these pixels be tried at once; each is locked after those before it, so that two who do so never cross."""
-    values = {"wait_until": None, "wait_failure": None}
-    for pixel_id in sorted(pixel_ids):
-        conn.execute(update(capi_pixel).where(capi_pixel.c.pixel_id == pixel_id).values(**values))
+    """Let these pixels be tried at once; each is locked after those before it, so that two who do so never cross.
+
+    Those that wait for nothing are left alone: to lock a pixel is to stand in the way of whoever delivers for it.
+    """
+    p, values = capi_pixel.c, {"wait_until": None, "wait_failure": None}
+    waiting = select(p.pixel_id).where(p.pixel_id.in_(pixel_ids), p.wait_until.is_not(None))
+    for pixel_id in sorted(conn.scalars(waiting)):
+        conn.execute(update(capi_pixel).where(p.pixel_id == pixel_id).values(**values))
 
 
 def _mine(lease: Lease) -> ColumnElement[bool]:
