@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from core import clock
 from core.doors import console_reach
+from core.doors.sampling import Sampler
 from core.errors import CoreError, SettingsError
 from core.inbound.policy import Network, networks
 from core.secret import Secret
@@ -46,6 +47,7 @@ class Gate:
         self._settings: Settings | None = None
         self._engine: Engine | None = None
         self._opening = threading.Lock()
+        self._worth_saying = Sampler(1)
 
     def settings(self) -> Settings | None:
         """Read with the first question; None while one is wrong."""
@@ -78,8 +80,15 @@ class Gate:
         try:
             return self._ask(cookie, local=local, by_hand=by_hand)
         except (CoreError, SQLAlchemyError) as error:
-            log.warning("nobody can be let in: the database cannot be asked", extra={"error": type(error).__name__})
+            self._say(error)
             return Pass.IN if local else Pass.AWAY
+
+    def _say(self, error: Exception) -> None:
+        """Once a minute: one page of one browser asks some sixty times."""
+        if self._worth_saying(type(error)):
+            words = {"words": str(error)} if isinstance(error, SettingsError) else {}
+            told = {"error": type(error).__name__, **words}
+            log.warning("nobody can be let in: the database cannot be asked", extra=told)
 
     def _ask(self, cookie: str | None, *, local: bool, by_hand: bool) -> Pass:
         engine, now = self.engine(), self.now()

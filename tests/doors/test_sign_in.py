@@ -443,6 +443,18 @@ def test_while_the_database_is_away_only_this_machine_reads_why(tmp_path: Path, 
         assert door.sign_in().status_code == 503
 
 
+def test_what_keeps_everybody_out_is_said_once_and_not_for_each_file_of_a_page(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    known = load({"DATABASE_URL": "mysql://nobody:hush@127.0.0.1/none"})
+    with serving(Guard(SignIn(_inside, Gate(lambda: known)), lambda: known)) as url:
+        door = Door(url, None, Gate(lambda: known))  # type: ignore[arg-type]
+        assert {door.get(f"/static/{n}.js").status_code for n in range(60)} == {200}
+    (said,) = [one for one in caplog.records if one.message.startswith("nobody can be let in")]
+    assert "DATABASE_URL names 'mysql', which is not served" in said.__dict__["words"]
+    assert "hush" not in str(said.__dict__)
+
+
 def test_a_console_in_earnest(sqlite_url: str, sqlite_engine: Engine, tmp_path: Path) -> None:
     """The real program: strangers, forgers and ended sessions are refused, and no log names a password or a cookie."""
     real, engine = datetime.now(UTC), sqlite_engine
