@@ -81,8 +81,8 @@ class Worker:
                     await self._work(queue)
             except (psycopg.OperationalError, OperationalError) as error:
                 log.error("the database is away, trying again", extra={"error": str(error).splitlines()[0]})
-                await self._pause(RECONNECT)
-        await self._blocking(self._leave)
+                await self._unless(self.stopping, RECONNECT)
+        await self._leave()
         for pool in (*self.pools.values(), self.house):
             pool.shutdown()
         log.info("worker stopped", extra={"worker": self.service.worker})
@@ -179,7 +179,7 @@ class Worker:
             await enqueue(queue, await self._blocking(self._due_work))
             await forget_log(queue)
             await asyncio.sleep(SPACING)
-            await self._pause(rest)
+            await self._unless(self.nudge, rest)
 
     async def _glance(self) -> None:
         """The embedded default has no queue that two processes share: a change of its file is what wakes the sweep."""
@@ -225,15 +225,22 @@ class Worker:
             beat = {"started_at": self.started_at, "version": __version__, "now": clock.now()}
             workers.beat(conn, self.service.worker, **beat)  # type: ignore[arg-type]
 
-    def _leave(self) -> None:
+    async def _leave(self) -> None:
+        try:
+            await self._blocking(self._give_back)
+        except OperationalError:
+            log.warning("the database is away: what this worker held is free when its leases are over")
+
+    def _give_back(self) -> None:
         with writing(self.engine) as conn:
             pixels.free_leases(conn, self.service.worker)
             workers.stop(conn, self.service.worker, now=clock.now())
 
-    async def _pause(self, seconds: float) -> None:
+    async def _unless(self, event: asyncio.Event, seconds: float) -> None:
+        """Wait so long, or until it is set."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self.nudge.wait()
+                await event.wait()
 
     async def _blocking(self, function: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self.house, function, *args)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from pathlib import Path
 
+import pytest
 from sqlalchemy import create_engine, text
 
+from core.doors.worker import RECONNECT, Worker
 from core.store.database import open_engine, writing
 from tests.processes import environment, eventually, running
 from tests.world import World
@@ -58,3 +61,29 @@ def test_a_lock_held_long_loses_nothing(sqlite_world: World, tmp_path: Path) -> 
         eventually(lambda: world.states() == {"delivered": 50}, within=30, saying=worker.log.read_text)
         assert worker.popen.poll() is None
     assert {event["event_id"] for event in world.meta.events()} == set(sent)
+
+
+def test_who_finds_the_database_away_asks_again_slowly_and_can_be_stopped(
+    sqlite_world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    gone = open_engine("postgresql://nobody@127.0.0.1:9/none")
+    worker = Worker(gone, sqlite_world.service("w1"), threads=2)
+    # A job that has ended a moment ago: it must not hurry on the next attempt.
+    worker.nudge.set()
+
+    async def a_while() -> None:
+        running = asyncio.create_task(worker.run())
+        await asyncio.sleep(RECONNECT / 2)
+        worker.stop()
+        await running
+
+    with caplog.at_level("INFO"):
+        asyncio.run(a_while())
+    said = [one.message for one in caplog.records if one.name == "worker"]
+    assert said == [
+        "worker started",
+        "the database is away, trying again",
+        "the database is away: what this worker held is free when its leases are over",
+        "worker stopped",
+    ]
+    gone.dispose()
