@@ -21,10 +21,20 @@ from core.store import database
 from core.store.database import is_embedded
 from core.store.wake import URGENCY, Work, dedupe_key, queue_settings
 
+# Connection exceptions, and a server that shuts down or is not up yet:
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+_LOST = ("08", "57P")
+
+
+def _is_lost(error: BaseException | None) -> bool:
+    """Whether this is about the connection and not about a statement; what libpq says by itself has no code."""
+    error = getattr(error, "orig", error)
+    return isinstance(error, psycopg.OperationalError) and (error.sqlstate or _LOST[0]).startswith(_LOST)
+
 
 class OneLine(logging.Filter):
-    """A lost connection is one line: PgQueuer's tasks tell of it each with a traceback, ten times a second until the
-    worker has a new one, and the worker says it too."""
+    """A lost connection is one line: PgQueuer's tasks and every job that was under way tell of it with a traceback, and
+    the worker says it too."""
 
     QUIET = 30.0  # seconds
 
@@ -34,11 +44,11 @@ class OneLine(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, psycopg.OperationalError):
+        if error is not None and _is_lost(error):
             if time.monotonic() - self._told < self.QUIET:
                 return False
             self._told = time.monotonic()
-            record.msg, record.args, record.exc_info = "the queue's connection is lost", None, None
+            record.msg, record.args, record.exc_info = "connections to the database are lost", None, None
             record.levelno, record.levelname = logging.WARNING, "WARNING"
             record.error = str(error).splitlines()[0]
         return True
