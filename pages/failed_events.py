@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import streamlit as st
 
 from core import clock
@@ -41,11 +43,11 @@ with st.container(horizontal=True, vertical_alignment="bottom"):
         "Show", list(queries.VIEWS), default="still in time", required=True, key="show", bind="query-params"
     )
 span = zones.period(received or "Any time", now=now, zone=console.zone())
-filters = {"view": view or "still in time", "failure": failure or None, "search": search, **span}
+filters = queries.Filters(view or "still in time", failure or None, search, **span)
 with console.looking() as conn:
-    total = queries.failed_total(conn, now=now, **filters)
-    after = paging.cursor("events", {**filters, "received": received})
-    rows = queries.failed_events(conn, now=now, after=after, limit=paging.PAGE_ROWS + 1, **filters)
+    total = queries.failed_total(conn, filters, now=now)
+    after = paging.cursor("events", {**asdict(filters), "received": received})
+    rows = queries.failed_events(conn, filters, now=now, after=after, limit=paging.PAGE_ROWS + 1)
 shown, more = rows[: paging.PAGE_ROWS], len(rows) > paging.PAGE_ROWS
 actions = st.container(horizontal=True, vertical_alignment="center")
 if not shown:
@@ -61,7 +63,7 @@ with actions:
     paging.download(
         "Failed events",
         exports.file_name("failed-events", now=now, filters=[view, failure, days, search]),
-        lambda conn, zone: exports.failed_report(conn, now=now, zone=zone, **filters),
+        lambda conn, zone: exports.failed_report(conn, filters, now=now, zone=zone),
     )
     st.caption("1 event in this view" if total == 1 else f"{frames.count(total)} events in this view")
 if len(chosen) == 1:

@@ -21,6 +21,7 @@ def watch() -> None:
     with console.looking() as conn:
         seen = queries.overview(conn, now=now, **console.horizon())
         wrong = incidents.open_incidents(conn, now)
+        trend = queries.health_trend(conn, seen.health, now=now)
         share = volume.share(conn, now=now, **console.horizon())
         open_, channels = alerts.open_alerts(conn), alerts.channels(conn)
         off, total = accounts.off(conn), accounts.off_total(conn)
@@ -30,10 +31,10 @@ def watch() -> None:
     parts.told(open_, channels)
     parts.deliveries(seen)
     parts.flow(share)
-    left, right = st.columns([2, 3], gap="medium")
+    left, right = st.columns([4, 5], gap="medium")
     with left:
         st.header("Token health")
-        st.plotly_chart(charts.health_bars(seen.health), alt="Apps by health of their token", config=charts.PLAIN)
+        parts.health(seen.health, trend)
         st.page_link(console.page("tokens"), label="See every token", icon=":material/arrow_forward:")
     with right:
         st.header("Deliveries, last 24 hours")

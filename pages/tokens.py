@@ -17,30 +17,27 @@ now, ahead = clock.now(), console.horizon()
 st.title("Token health")
 orders.live_jobs()
 
-hint = "Shop, app, e-mail, app id, pixel or fingerprint"
-search = st.text_input("Search", key="token", bind="query-params", type="search", placeholder=hint, width=520)
+filters = console_tokens.filters()
 with console.looking() as conn:
-    counts = queries.health_counts(conn, now=now, search=search, **ahead)
+    counts = queries.health_counts(conn, filters, now=now, **ahead)
     due = queries.due_fingerprints(conn, now=now, window=ahead["window"])
-words = [str(word) for word in Health]
-health = st.pills("Health", words, selection_mode="multi", key="health", bind="query-params")
 st.caption(" · ".join(f"{word} {count:,}" for word, count in counts.items() if count))
-total = sum(counts[Health(word)] for word in health or Health)
-if not sum(counts.values()) and not search:
+total = sum(counts[Health(word)] for word in filters.health or Health)
+if not sum(counts.values()) and filters == queries.TokenFilters():
     st.info("No app is connected yet. Add one: `capi-console app add`, then `capi-console token set`.")
     st.stop()
 
-with st.expander("Ends in the next 60 days", expanded=True, icon=":material/calendar_month:"):
-    console_tokens.calendar(now)
+with st.expander("When tokens end", expanded=True, icon=":material/calendar_month:"):
+    console_tokens.ends(now)
 
 actions = st.container(horizontal=True, vertical_alignment="bottom")
 page = paging.pages(total, key="page")
 sort = tables.sort_choice(actions, queries.SORTS)
 window = {"limit": paging.PAGE_ROWS, "offset": (page - 1) * paging.PAGE_ROWS}
 with console.looking() as conn:
-    rows = queries.token_health(conn, now=now, search=search, health=health, sort=sort, **window, **ahead)
+    rows = queries.token_health(conn, filters, now=now, sort=sort, **window, **ahead)
 if not rows:
-    st.info("No app fits. Clear the search or choose another health.", icon=":material/search_off:")
+    st.info("No app fits. Clear the search, choose another health or other days left.", icon=":material/search_off:")
 chosen = paging.select_rows(
     "tokens", frames.tokens(rows), [row.app_id for row in rows], **tables.tokens(len(rows), alt="Apps and their tokens")
 )
@@ -64,8 +61,8 @@ with actions:
         )
     paging.download(
         "Expiry report",
-        exports.file_name("expiry-report", now=now, filters=[*(health or []), search]),
-        lambda conn, zone: exports.expiry_report(conn, now=now, search=search, health=health, zone=zone, **ahead),
+        exports.file_name("expiry-report", now=now, filters=[*filters.health, filters.left, filters.search]),
+        lambda conn, zone: exports.expiry_report(conn, filters, now=now, zone=zone, **ahead),
     )
 if len(chosen) == 1:
     console_tokens.drawer(next(row for row in rows if row.app_id == chosen[0]), operator)

@@ -1,12 +1,12 @@
 """What a person may see of events that did not arrive: the table page by page, grouped by cause, one in detail.
 
-Every page reads the partial index on (state, deadline_at, id) from one end; a filter looks through at most `BOUND`
-events of a state, and counts stop there too, so that the cost does not grow with history.
+Every page reads the partial index on (state, deadline_at, id) from one end. Ids are time-ordered, so that a period is
+told apart in that index, too, and is exact; a cause or a search looks through at most `BOUND` events of a state (and of
+the period), and counts stop there, so that the cost does not grow with history.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -27,6 +27,7 @@ from sqlalchemy import (
 )
 
 from core.errors import Refused
+from core.store.acceptance import first_id
 from core.store.platform_tables import app
 from core.store.schema import capi_app, capi_event, capi_pixel
 
@@ -50,6 +51,27 @@ VIEWS: dict[str, View] = {
     "retrying": View(("due",)),
     "dead": View(("dead",), latest_first=True),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which failed events are meant: of a view (VIEWS), failed so, found by a search (a shop, app, order, event id or
+    pixel), received from `since` on and before `until`: when what waits to be sent came in, by its id."""
+
+    view: str = "still in time"
+    failure: str | None = None
+    search: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    @property
+    def text(self) -> str:
+        return (self.search or "").strip()
+
+    @property
+    def narrow(self) -> bool:
+        """Whether they leave anything out beside the view."""
+        return bool(self.failure or self.text or self.since or self.until)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,22 +111,17 @@ class Cause:
 
 def failed_events(
     conn: Connection,
+    filters: Filters,
     *,
     now: datetime,
-    view: str = "still in time",
-    failure: str | None = None,
-    search: str | None = None,
-    since: datetime | None = None,
-    until: datetime | None = None,
     after: tuple[datetime, int] | None = None,
     limit: int = 200,
 ) -> list[FailedEvent]:
-    """Soonest deadline first (dead ones: latest first), received from `since` on and before `until`; the next page
-    comes with `after` = the last row's (deadline_at, id). KeyError for an unknown view."""
-    looked = VIEWS[view]
-    wanted = _filters(failure, search, since, until)
+    """Soonest deadline first (dead ones: latest first); the next page comes with `after` = the last row's
+    (deadline_at, id). KeyError for an unknown view."""
+    looked = VIEWS[filters.view]
     branches = [
-        select(_branch(looked, state, wanted, now=now, after=after, limit=limit).subquery()) for state in looked.states
+        select(_branch(state, filters, now=now, after=after, limit=limit).subquery()) for state in looked.states
     ]
     keys = union_all(*branches).subquery("keys")
     rows = conn.execute(
@@ -116,59 +133,29 @@ def failed_events(
     return [FailedEvent(**row._mapping) for row in rows]
 
 
-def failed_total(
-    conn: Connection,
-    *,
-    now: datetime,
-    view: str,
-    failure: str | None = None,
-    search: str | None = None,
-    since: datetime | None = None,
-    until: datetime | None = None,
-) -> int:
+def failed_total(conn: Connection, filters: Filters, *, now: datetime) -> int:
     """How many `failed_events` would list in all; a count of BOUND or more means "at least"."""
-    looked = VIEWS[view]
-    wanted = _filters(failure, search, since, until)
-    total = 0
-    for state in looked.states:
-        base = _branch(looked, state, wanted, now=now, after=None, limit=BOUND)
-        total += conn.scalar(select(func.count()).select_from(base.subquery())) or 0
-    return total
+    found = (_branch(state, filters, now=now, limit=BOUND).subquery() for state in VIEWS[filters.view].states)
+    return sum(conn.scalar(select(func.count()).select_from(base)) or 0 for base in found)
 
 
-def failed_ids(
-    conn: Connection,
-    *,
-    now: datetime,
-    view: str,
-    failure: str | None = None,
-    search: str | None = None,
-    since: datetime | None = None,
-    until: datetime | None = None,
-    everything: bool = False,
-) -> list[int]:
+def failed_ids(conn: Connection, filters: Filters, *, now: datetime, everything: bool = False) -> list[int]:
     """Ids of all that `failed_events` would list in all, BOUND of each state at most, the most urgent first.
 
     Refused without a cause, a search or a time, unless it was said that `everything` is meant.
     """
-    wanted = _filters(failure, search, since, until)
-    if not wanted and not everything:
+    if not filters.narrow and not everything:
         raise Refused(NOT_ALL)
-    looked = VIEWS[view]
-    return [
-        id_
-        for state in looked.states
-        for id_ in conn.scalars(
-            select(_branch(looked, state, wanted, now=now, after=None, limit=BOUND).subquery().c.id)
-        )
-    ]
+    found = (_branch(state, filters, now=now, limit=BOUND).subquery() for state in VIEWS[filters.view].states)
+    return [id_ for base in found for id_ in conn.scalars(select(base.c.id))]
 
 
 def causes(conn: Connection, *, now: datetime) -> list[Cause]:
     """Failed events by reason, the most first; at most the BOUND most urgent of each state are looked at."""
     found: list[Cause] = []
     for state in STATES:
-        base = _first(state, VIEWS["dead"] if state == "dead" else VIEWS["waiting"], now, None).limit(BOUND).subquery()
+        looked = Filters(view="dead" if state == "dead" else "waiting")
+        base = _first(state, looked, now, None).limit(BOUND).subquery()
         own = base.c.failure.is_not(None) if state == "due" else literal_column("1") == literal_column("1")
         money = _money(conn, base, own)
         counted = (
@@ -188,36 +175,42 @@ def causes(conn: Connection, *, now: datetime) -> list[Cause]:
 
 
 def _branch(
-    looked: View,
-    state: str,
-    wanted: Sequence[Any],
-    *,
-    now: datetime,
-    after: tuple[datetime, int] | None,
-    limit: int,
+    state: str, filters: Filters, *, now: datetime, after: tuple[datetime, int] | None = None, limit: int
 ) -> Select[Any]:
-    """Keys of one state's events, from one end of its index. With filters, at most BOUND are looked through."""
-    base = _first(state, looked, now, after)
-    if state != "due" and not wanted:
+    """Keys of one state's events, from one end of its index; a cause or a search looks through BOUND at most."""
+    base = _first(state, filters, now, after)
+    if state != "due" and not filters.failure and not filters.text:
         return base.limit(limit)
     near = base.limit(BOUND).subquery()
-    passed = [condition(near.c) for condition in wanted]
+    passed = [near.c.failure == filters.failure] if filters.failure else []
+    if filters.text:
+        passed.append(_searched(near.c, filters.text))
     if state == "due":
         passed.append(near.c.failure.is_not(None))
-    return select(near).where(*passed).order_by(*_ordered(near.c.deadline_at, near.c.id, looked)).limit(limit)
+    ordered = _ordered(near.c.deadline_at, near.c.id, VIEWS[filters.view])
+    return select(near).where(*passed).order_by(*ordered).limit(limit)
 
 
-def _first(state: str, looked: View, now: datetime, after: tuple[datetime, int] | None) -> Select[Any]:
-    e = capi_event.c
+def _first(state: str, filters: Filters, now: datetime, after: tuple[datetime, int] | None) -> Select[Any]:
+    e, looked = capi_event.c, VIEWS[filters.view]
     columns = (e.id, e.deadline_at, e.failure, e.app_id, e.order_id, e.event_id, e.pixel_id)
     wanted = select(*columns, e.received_at, e.value, e.currency).where(in_state(state))
     if looked.still_in_time:
         wanted = wanted.where(e.deadline_at > now)
+    if filters.since is not None:
+        wanted = wanted.where(e.id >= _first_of(filters.since))
+    if filters.until is not None:
+        wanted = wanted.where(e.id < _first_of(filters.until))
     if after is not None:
         key = tuple_(e.deadline_at, e.id)
         there = tuple_(*after, types=[e.deadline_at.type, e.id.type])
         wanted = wanted.where(key < there if looked.latest_first else key > there)
     return wanted.order_by(*_ordered(e.deadline_at, e.id, looked))
+
+
+def _first_of(moment: datetime) -> int:
+    """The smallest id that an event received at this moment can have, within what a database takes for an id."""
+    return max(0, min(first_id(moment), 2**63 - 1))
 
 
 def _ordered(deadline: Any, id_: Any, looked: View) -> tuple[Any, Any]:
@@ -231,20 +224,12 @@ def in_state(state: str) -> ColumnElement[bool]:
     return and_(capi_event.c.state == literal_column(f"'{state}'"), known)
 
 
-def _filters(failure: str | None, search: str | None, since: datetime | None, until: datetime | None) -> list[Any]:
-    """Conditions to be put on a branch's columns."""
-    wanted: list[Any] = [lambda c: c.failure == failure] if failure else []
-    if since is not None:
-        wanted.append(lambda c: c.received_at >= since)
-    if until is not None:
-        wanted.append(lambda c: c.received_at < until)
-    text = (search or "").strip()
-    if text:
-        names = (app.c.name, capi_app.c.shop_domain, app.c.appId)
-        mine = select(app.c.id).join(capi_app, capi_app.c.app_id == app.c.id, isouter=True)
-        apps = mine.where(or_(*(name.icontains(text, autoescape=True) for name in names)))
-        wanted.append(lambda c: or_(c.app_id.in_(apps), c.order_id == text, c.event_id == text, c.pixel_id == text))
-    return wanted
+def _searched(columns: Any, text: str) -> ColumnElement[bool]:
+    names = (app.c.name, capi_app.c.shop_domain, app.c.appId)
+    mine = select(app.c.id).join(capi_app, capi_app.c.app_id == app.c.id, isouter=True)
+    apps = mine.where(or_(*(name.icontains(text, autoescape=True) for name in names)))
+    c = columns
+    return or_(c.app_id.in_(apps), c.order_id == text, c.event_id == text, c.pixel_id == text)
 
 
 def _lines(now: datetime) -> Select[Any]:

@@ -9,6 +9,7 @@ https://www.rfc-editor.org/rfc/rfc4180 ; a cell that a spreadsheet would take fo
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
@@ -78,16 +79,15 @@ FAILED_COLUMNS = (
 
 def expiry_report(
     conn: Connection,
+    filters: queries.TokenFilters,
     *,
     now: datetime,
     soon: timedelta,
     window: timedelta,
-    search: str | None = None,
-    health: Sequence[str] | None = None,
     zone: tzinfo = UTC,
 ) -> Iterator[str]:
-    """CSV lines: every app (or those found) with the end of its token, most urgent first."""
-    rows = queries.each_token(conn, now=now, soon=soon, window=window, search=search, health=health)
+    """CSV lines: these apps with the end of their token, most urgent first."""
+    rows = queries.each_token(conn, filters, now=now, soon=soon, window=window)
     cells = (
         (
             row.shop,
@@ -131,25 +131,12 @@ def refresh_report(
     return csv_lines(REFRESH_COLUMNS, rows(), zone=zone)
 
 
-def failed_report(
-    conn: Connection,
-    *,
-    now: datetime,
-    view: str = "still in time",
-    failure: str | None = None,
-    search: str | None = None,
-    since: datetime | None = None,
-    until: datetime | None = None,
-    zone: tzinfo = UTC,
-) -> Iterator[str]:
+def failed_report(conn: Connection, filters: queries.Filters, *, now: datetime, zone: tzinfo = UTC) -> Iterator[str]:
     """CSV lines: events that did not arrive, in the order of the page, read page by page."""
 
     def rows() -> Iterator[Sequence[object]]:
         after: tuple[datetime, int] | None = None
-        period = {"since": since, "until": until}
-        while page := queries.failed_events(
-            conn, now=now, view=view, failure=failure, search=search, after=after, limit=_PAGE, **period
-        ):
+        while page := queries.failed_events(conn, filters, now=now, after=after, limit=_PAGE):
             yield from (_failed_cells(row) for row in page)
             after = (page[-1].deadline_at, page[-1].id)
 
@@ -162,6 +149,13 @@ def csv_lines(columns: Sequence[str], rows: Iterable[Sequence[object]], *, zone:
     yield _line(_twice(columns, moments, lambda name: str(name).replace(_MOMENTS, f"({zone})")))
     for row in rows:
         yield _line(_twice(row, moments, lambda moment: _on_clock(moment, zone)))
+
+
+def as_file(lines: Iterable[str]) -> Iterator[bytes]:
+    """These lines as a file holds them: the mark at its start tells a spreadsheet that names are UTF-8."""
+    yield BOM_UTF8
+    for line in lines:
+        yield line.encode()
 
 
 def file_name(what: str, *, now: datetime, filters: Sequence[str | None] = ()) -> str:

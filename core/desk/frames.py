@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from core.desk.explain import explain
 from core.desk.queries import BOUND, Cause, FailedEvent, JobItem, JobRow, RefreshRow, TokenRow, WorkerRow
+from core.store.health import Health
 
 _SAID = {
     "token_expired": "Token expired",
@@ -51,6 +52,15 @@ def tokens(rows: Sequence[TokenRow]) -> pd.DataFrame:
         ),
         moments=("Ends", "Last refresh"),
         numbers=("Days left", "Waiting"),
+    )
+
+
+def health(counts: Mapping[Health, int], trend: Mapping[Health, Sequence[int]]) -> pd.DataFrame:
+    """A row for each health: apps now, and how many there were day by day."""
+    return frame_of(
+        "Health, Apps, Last 14 days",
+        (([str(word)], apps, list(trend[word])) for word, apps in counts.items()),
+        numbers=("Apps",),
     )
 
 
@@ -109,18 +119,18 @@ def failed(rows: Sequence[FailedEvent]) -> pd.DataFrame:
 
 def causes(rows: Sequence[Cause]) -> pd.DataFrame:
     return frame_of(
-        "Cause, State, Whose, Events, Apps, Money, First lost at, Oldest, What to do",
+        "Cause, State, Whose, Events, Apps, What to do, First lost at, Oldest, Money",
         (
             (
                 said(row.failure),
-                [row.state],
+                row.state,
                 explain(row.failure).whose,
                 count(row.events),
                 row.apps,
-                money(row.money),
+                explain(row.failure).do,
                 row.first_deadline_at,
                 row.oldest_at,
-                explain(row.failure).do,
+                money(row.money),
             )
             for row in rows
         ),

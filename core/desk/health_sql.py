@@ -31,6 +31,18 @@ from core.store.health import Health
 from core.store.platform_tables import app, app_settings, user
 from core.store.schema import capi_app, capi_outbox, capi_token
 
+DAY = timedelta(days=1)
+# How many days a token has left: before so many, it is this word's.
+_LEFT = (
+    ("overdue", 0),
+    ("under 3 days", 3),
+    ("3 to 7 days", 7),
+    ("7 to 14 days", 14),
+    ("14 to 30 days", 30),
+    ("30 to 60 days", 60),
+)
+_LONG, _NO_END = "60 days or more", "no end known"
+LEFT = (*(word for word, _ in _LEFT), _LONG, _NO_END)
 _SQLITE_FORM = "%Y-%m-%d %H:%M:%f"
 URGENCY = {health: rank for rank, health in enumerate(Health)}
 
@@ -95,6 +107,13 @@ def health_case(conn: Connection, horizon: Horizon) -> ColumnElement[str]:
         (renewing, literal(str(Health.RENEWING))),
         else_=platform_case(conn, horizon),
     )
+
+
+def left_case(conn: Connection, now: datetime) -> ColumnElement[str]:
+    """One of LEFT."""
+    end = ends_at(conn)
+    edges = ((end < moment(conn, now + days * DAY), literal(word)) for word, days in _LEFT)
+    return case((end.is_(None), literal(_NO_END)), *edges, else_=literal(_LONG))
 
 
 def every_app(conn: Connection, horizon: Horizon) -> Select[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -11,10 +12,12 @@ from sqlalchemy import Connection, func, literal_column, select
 from core.desk.events import BOUND, in_state
 from core.desk.tokens import health_counts
 from core.desk.work import JobRow, WorkerRow, open_jobs, workers
-from core.store import rollups
+from core.store import health_days, rollups
 from core.store.health import Health
 from core.store.rollups import HOUR
 from core.store.schema import capi_event, capi_outbox, capi_token
+
+DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,23 @@ def hours(conn: Connection, *, now: datetime, count: int = 24) -> list[Hour]:
     counted = rollups.hours(conn, since=starts[0])
     found = ((start, counted.get(start, rollups.Counts())) for start in starts)
     return [Hour(start, one.delivered, one.after_refresh, one.refused) for start, one in found]
+
+
+def health_trend(
+    conn: Connection, counts: Mapping[Health, int], *, now: datetime, days: int = 14
+) -> dict[Health, list[int]]:
+    """Apps in each health at the end of each of the last UTC days, and last, as `counts` says, now.
+
+    A line begins with the first day that was counted; one that was not counted later shows the count before.
+    """
+    today = health_days.day_of(now)
+    known = health_days.counted(conn, since=today - DAY * (days - 1))
+    trend: dict[Health, list[int]] = {word: [] for word in Health}
+    for word, line in trend.items():
+        for back in range(days - 1, 0, -1):
+            line += [known[word][day]] if (day := today - DAY * back) in known[word] else line[-1:]
+        line.append(counts[word])
+    return trend
 
 
 def _waiting(conn: Connection) -> tuple[int, datetime | None]:

@@ -9,19 +9,23 @@ from core.desk.events import (
     VIEWS,
     Cause,
     FailedEvent,
+    Filters,
     causes,
     failed_events,
     failed_ids,
     failed_total,
 )
+from core.desk.health_sql import LEFT
 from core.desk.inbound import EventCount, Receipt, ReceiptCount, event_counts, receipt_counts, receipts
-from core.desk.overview import Hour, Overview, hours, overview
+from core.desk.overview import Hour, Overview, health_trend, hours, overview
 from core.desk.refreshes import RefreshRow, refresh_history, refreshes_per_day
 from core.desk.retry import RetryPreview, retry_preview
 from core.desk.token_detail import Holder, TokenDetail, token_detail
 from core.desk.tokens import (
     SORTS,
+    TokenFilters,
     TokenRow,
+    days_left,
     due_fingerprints,
     each_token,
     expiries_by_day,
@@ -33,6 +37,7 @@ from core.desk.work import JobItem, JobRow, WorkerRow, job_items, job_progress, 
 
 __all__ = [
     "BOUND",
+    "LEFT",
     "NOT_ALL",
     "SORTS",
     "VIEWS",
@@ -41,6 +46,7 @@ __all__ = [
     "EventCount",
     "EventDetail",
     "FailedEvent",
+    "Filters",
     "Holder",
     "Hour",
     "JobItem",
@@ -51,9 +57,11 @@ __all__ = [
     "RefreshRow",
     "RetryPreview",
     "TokenDetail",
+    "TokenFilters",
     "TokenRow",
     "WorkerRow",
     "causes",
+    "days_left",
     "due_fingerprints",
     "each_token",
     "event_counts",
@@ -63,6 +71,7 @@ __all__ = [
     "failed_ids",
     "failed_total",
     "health_counts",
+    "health_trend",
     "held_fingerprints",
     "hours",
     "job_items",

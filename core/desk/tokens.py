@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, func, or_, select
 
 from core.desk import volume
-from core.desk.health_sql import Horizon, every_app, health_case, moment
+from core.desk.health_sql import DAY, LEFT, Horizon, every_app, health_case, left_case, moment
 from core.desk.steps import CaseState, next_step, open_cases
 from core.services.findings import findings_of
 from core.services.policy import Policy
@@ -19,7 +19,6 @@ from core.store.health import Health
 from core.store.platform_tables import app, app_settings
 from core.store.schema import capi_app, capi_refresh, capi_token
 
-DAY = timedelta(days=1)
 _LOOKUPS = 1_000
 
 # what a table may be sorted by → columns of `every_app`
@@ -32,6 +31,18 @@ SORTS: dict[str, tuple[str, ...]] = {
     "waiting": ("waiting", "app_id"),
 }
 _DOWNWARD = {"waiting"}
+
+
+@dataclass(frozen=True, slots=True)
+class TokenFilters:
+    """Which apps are meant: found by a search, in one of these healths, whose token has so many days left (LEFT)."""
+
+    search: str | None = None
+    health: Collection[str] = ()
+    left: str | None = None
+
+
+EVERY = TokenFilters()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,46 +71,47 @@ class TokenRow:
 
 def token_health(
     conn: Connection,
+    filters: TokenFilters = EVERY,
     *,
     now: datetime,
     soon: timedelta,
     window: timedelta,
-    search: str | None = None,
-    health: Collection[str] | None = None,
     sort: str = "urgency",
     limit: int | None = None,
     offset: int = 0,
 ) -> list[TokenRow]:
     """Apps with their token's health, most urgent first; all of them without `limit`. KeyError for another sort."""
-    wanted = _of_health(conn, Horizon(now, soon, window), search, health)
-    ordered = _sorted(wanted, sort).limit(limit).offset(offset if limit is not None else None)
-    rows = conn.execute(ordered).all()
+    ordered = _sorted(_wanted(conn, Horizon(now, soon, window), filters), sort)
+    rows = conn.execute(ordered.limit(limit).offset(offset if limit is not None else None)).all()
     return [made for part in chunks(rows, _LOOKUPS) for made in _with_refreshes(conn, part, now)]
 
 
 def each_token(
-    conn: Connection,
-    *,
-    now: datetime,
-    soon: timedelta,
-    window: timedelta,
-    search: str | None = None,
-    health: Collection[str] | None = None,
+    conn: Connection, filters: TokenFilters = EVERY, *, now: datetime, soon: timedelta, window: timedelta
 ) -> Iterator[TokenRow]:
     """All that `token_health` would list, read a thousand apps at a time."""
-    wanted = _sorted(_of_health(conn, Horizon(now, soon, window), search, health), "urgency")
+    wanted = _sorted(_wanted(conn, Horizon(now, soon, window), filters), "urgency")
     for part in conn.execute(wanted, execution_options={"yield_per": _LOOKUPS}).partitions():
         yield from _with_refreshes(conn, part, now)
 
 
 def health_counts(
-    conn: Connection, *, now: datetime, soon: timedelta, window: timedelta, search: str | None = None
+    conn: Connection, filters: TokenFilters = EVERY, *, now: datetime, soon: timedelta, window: timedelta
 ) -> dict[Health, int]:
-    """How many apps stand in each health, zero included, most urgent first."""
-    base = _found(every_app(conn, Horizon(now, soon, window)), search).subquery()
+    """How many of these apps stand in each health, zero included, most urgent first; a health that the filters name
+    leaves out none."""
+    base = _wanted(conn, Horizon(now, soon, window), replace(filters, health=())).subquery()
     counted = conn.execute(select(base.c.health, func.count()).group_by(base.c.health))
     found = {Health(row[0]): row[1] for row in counted}
     return {word: found.get(word, 0) for word in Health}
+
+
+def days_left(conn: Connection, *, now: datetime) -> dict[str, int]:
+    """How many apps have a token with so many days left, zero included: each word of LEFT."""
+    word = left_case(conn, now).label("left")
+    every = select(word).select_from(app).join(app_settings, app_settings.c.appId == app.c.id, isouter=True).subquery()
+    found = {row[0]: row[1] for row in conn.execute(select(every.c.left, func.count()).group_by(every.c.left))}
+    return {left: found.get(left, 0) for left in LEFT}
 
 
 def due_fingerprints(conn: Connection, *, now: datetime, window: timedelta) -> list[str]:
@@ -157,8 +169,13 @@ def _held() -> Select[Any]:
     )
 
 
-def _found(wanted: Select[Any], search: str | None) -> Select[Any]:
-    text = (search or "").strip()
+def _wanted(conn: Connection, horizon: Horizon, filters: TokenFilters) -> Select[Any]:
+    wanted = every_app(conn, horizon)
+    if filters.health:
+        wanted = wanted.where(health_case(conn, horizon).in_([str(word) for word in filters.health]))
+    if filters.left:
+        wanted = wanted.where(left_case(conn, horizon.now) == filters.left)
+    text = (filters.search or "").strip()
     if not text:
         return wanted
     columns = wanted.selected_columns
@@ -171,11 +188,6 @@ def _sorted(wanted: Select[Any], sort: str) -> Select[Any]:
     first, *rest = (columns[name] for name in SORTS[sort])
     leading: ColumnElement[Any] = first.desc() if sort in _DOWNWARD else first.asc().nulls_last()
     return wanted.order_by(leading, *(column.asc().nulls_last() for column in rest))
-
-
-def _of_health(conn: Connection, horizon: Horizon, search: str | None, health: Collection[str] | None) -> Select[Any]:
-    wanted = _found(every_app(conn, horizon), search)
-    return wanted.where(health_case(conn, horizon).in_([str(word) for word in health])) if health else wanted
 
 
 def _with_refreshes(conn: Connection, rows: Sequence[Row[Any]], now: datetime) -> Iterator[TokenRow]:

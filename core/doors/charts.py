@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 import plotly.graph_objects as go
 
+from core.desk import health_sql
 from core.desk.frames import said
 from core.desk.queries import Hour
 from core.store.health import Health
@@ -24,6 +25,15 @@ HEALTH: dict[Health, tuple[str, str]] = {
     Health.VALID: ("#2f9568", ""),
     Health.NEVER: ("#7b6fc9", "+"),
 }
+_LEFT = (
+    Health.EXPIRED,
+    *[Health.EXPIRING_SOON] * 2,
+    *[Health.RENEWING] * 2,
+    *[Health.VALID] * 2,
+    Health.NO_EXPIRY,
+)
+# days left → the looks of the health that such tokens stand in by default
+LEFT: Looks = {word: HEALTH[health] for word, health in zip(health_sql.LEFT, _LEFT, strict=True)}
 OUTCOMES: Looks = {
     "extended": ("#2f9568", ""),
     "new_token_same_expiry": ("#6fb98f", "."),
@@ -66,26 +76,26 @@ def expiry_calendar(
     return _quiet(figure, unit, days="day in UTC", span=span)
 
 
-def health_bars(counts: dict[Health, int]) -> go.Figure:
-    """How many apps stand in each health; the number stands at each bar."""
-    words = list(reversed(Health))
+def days_left(counts: Mapping[str, int]) -> go.Figure:
+    """A histogram of days left: how many apps have so many, most urgent on top; the number stands at each bar."""
+    words = list(counts)[::-1]
     figure = go.Figure()
     figure.add_bar(
-        y=[str(word) for word in words],
+        y=words,
         x=[counts[word] for word in words],
         orientation="h",
         text=[f"{counts[word]:,}" for word in words],
         textposition="outside",
         cliponaxis=False,
         marker={
-            "color": [HEALTH[word][0] for word in words],
-            "pattern": {"shape": [HEALTH[word][1] for word in words], **_PATTERN},
+            "color": [LEFT[word][0] for word in words],
+            "pattern": {"shape": [LEFT[word][1] for word in words], **_PATTERN},
         },
     )
     _quiet(figure, "")
-    figure.update_xaxes(visible=False, range=[0, max(1, *counts.values()) * 1.15])
+    figure.update_xaxes(visible=False, range=[0, max(1, *counts.values()) * 1.2])
     figure.update_yaxes(showgrid=False)
-    return figure.update_layout(showlegend=False, hovermode=False, bargap=0.35)
+    return figure.update_layout(showlegend=False, hovermode=False, bargap=0.25, height=270)
 
 
 def deliveries(hours: Sequence[Hour], *, zone: datetime | None = None) -> go.Figure:

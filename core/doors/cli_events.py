@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 import orjson
@@ -114,7 +114,7 @@ def retry(
     now = clock.now()
     span = cli_times.span(since, until, now=now, zone=cli_times.zone(time_zone))
     with store() as (_, engine):
-        wanted = event or _failed(engine, view=RETRIED[str(state)], now=now, failure=failure, search=search, **span)
+        wanted = event or _failed(engine, queries.Filters(RETRIED[str(state)], failure, search, **span), now)
         with reading(engine) as conn:
             preview = queries.retry_preview(conn, wanted, now=clock.now())
         if preview.retried and not yes:
@@ -125,9 +125,9 @@ def retry(
         wait_for(engine, job, what="sending again", as_json=as_json)
 
 
-def _failed(engine: Engine, **wanted: Any) -> list[int]:
+def _failed(engine: Engine, filters: queries.Filters, now: datetime) -> list[int]:
     with reading(engine) as conn:
-        found = queries.failed_ids(conn, everything=True, **wanted)
+        found = queries.failed_ids(conn, filters, now=now, everything=True)
     if not found:
         raise Refused("there is no such event")
     return found

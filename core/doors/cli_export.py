@@ -50,7 +50,8 @@ def expiry(
     with store() as (settings, engine), reading(engine) as conn:
         policy = Policy.of(settings)
         ahead = {"soon": policy.soon, "window": policy.window}
-        _write(exports.expiry_report(conn, now=now, search=search, health=health, zone=zone, **ahead), out, name)
+        wanted = queries.TokenFilters(search, health or ())
+        _write(exports.expiry_report(conn, wanted, now=now, zone=zone, **ahead), out, name)
 
 
 @group.command("failed")
@@ -68,9 +69,9 @@ def failed(
         raise BadInput(f"--show: {show!r} is none of: {', '.join(queries.VIEWS)}")
     now, zone = clock.now(), cli_times.zone(time_zone)
     span = cli_times.span(since, until, now=now, zone=zone)
-    wanted: dict[str, Any] = {"now": now, "view": show, "failure": failure, "search": search, **span}
+    wanted = queries.Filters(view=show, failure=failure, search=search, **span)
     name = exports.file_name("failed-events", now=now, filters=[show, failure, *cli_times.named(span, zone), search])
-    _stored(lambda conn: exports.failed_report(conn, zone=zone, **wanted), out, name)
+    _stored(lambda conn: exports.failed_report(conn, wanted, now=now, zone=zone), out, name)
 
 
 @group.command("refreshes")
@@ -123,12 +124,12 @@ def _stored(lines: Callable[[Connection], Iterator[str]], out: Path | None, name
 
 
 def _write(lines: Iterator[str], out: Path | None, name: str) -> None:
-    """The lines carry their own CRLF; the mark at a file's start tells a spreadsheet that names are UTF-8."""
+    """The lines carry their own CRLF; what goes into another program begins without the mark of a file."""
     if out is None:
         for line in lines:
             typer.echo(line.encode(), nl=False)
         return
     out = out / name if out.is_dir() else out
-    with out.open("w", encoding="utf-8-sig", newline="") as file:
-        count = sum(bool(file.write(line)) for line in lines)
-    say(f"{count - 1:,} rows written to {out}")
+    with out.open("wb") as file:
+        count = sum(bool(file.write(line)) for line in exports.as_file(lines))
+    say(f"{count - 2:,} rows written to {out}")  # beside the mark and the header

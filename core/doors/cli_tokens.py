@@ -33,9 +33,8 @@ def tokens(
     _check_health(health)
     with store() as (settings, engine), reading(engine) as conn:
         policy = Policy.of(settings)
-        found = queries.token_health(
-            conn, now=clock.now(), soon=policy.soon, window=policy.window, search=search, health=health
-        )
+        wanted = queries.TokenFilters(search, health or ())
+        found = queries.token_health(conn, wanted, now=clock.now(), soon=policy.soon, window=policy.window)
     rows: list[dict[str, object]] = [
         {
             "appId": row.public_id,

@@ -71,6 +71,9 @@ _STYLE = """<style>
 .sign-out button { font: inherit; color: inherit; background: transparent; border: 1px solid currentColor;
   border-radius: .4rem; padding: .2rem .7rem; cursor: pointer; font-size: .875rem }
 .sign-out button:focus-visible { outline: 2px solid currentColor; outline-offset: 2px }
+time { cursor: help; border-bottom: 1px dotted currentColor }
+.times { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums }
+.times th { text-align: left; font-weight: 400; opacity: .8; padding: .1rem 1.2rem .1rem 0 }
 </style>"""
 # Beside the buttons that are closed to somebody, once for all pages.
 _WHY_CLOSED = {
@@ -206,13 +209,6 @@ def zone_name() -> str:
 def local(moment: datetime) -> datetime:
     """A moment on the reader's clock."""
     return moment.astimezone(zone())
-
-
-def both(moment: datetime | None) -> str:
-    """`23 Nov 14:05 (13:05 UTC)`; a dash without one."""
-    if moment is None:
-        return "–"
-    return f"{local(moment):%d %b %H:%M} ({moment:%d %b %H:%M} UTC)"
 
 
 def span(length: timedelta) -> str:

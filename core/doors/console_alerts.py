@@ -75,7 +75,7 @@ def _alerts(rows: int) -> dict[str, Any]:
         "State": tables.badges("State", _STATES, width=70),
         "Opened": tables.at("Opened", width=110),
         "Ended": tables.at("Ended", width=110),
-        "Told": c.TextColumn(width=420, help="Which address took a message about it, and when"),
+        "Told": c.TextColumn(width=420, help="Which address took a message about it, and when (local time)"),
     }
     return tables.table(rows, "Alerts, newest first", columns)
 

@@ -12,6 +12,7 @@ from core.desk.app_list import AppRow
 from core.desk.operators import Operator
 from core.doors import console, console_account, console_drawers, console_paste
 from core.doors import console_orders as orders
+from core.doors import console_times as times
 from core.errors import CoreError
 from core.store import apps
 from core.store.apps import App
@@ -75,6 +76,8 @@ def drawer(row: AppRow, operator: Operator) -> None:
         st.subheader("Paused" if app.paused else "Events are taken")
         console_drawers.find(row.public_id)
         st.code("\n".join(_facts(row, app)), language=None, wrap_lines=True)
+        if row.paused_at is not None:
+            times.caption(f"Paused since {times.when(row.paused_at)}")
         if app.test_event_code:
             st.warning(
                 "A test event code is set on the platform: Meta shows this app's events under Test events, and "
@@ -103,7 +106,7 @@ def _facts(row: AppRow, app: App) -> list[str]:
         f"Token    {app.fingerprint or 'none'}",
     ]
     if row.paused_at is not None:
-        lines.append(f"Paused   {console.both(row.paused_at)}, {row.paused_reason or 'no reason given'}")
+        lines.append(f"Paused   {row.paused_reason or 'no reason given'}")
     return lines
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Literal
 from urllib.parse import quote
 
@@ -17,6 +18,7 @@ from core.desk.operators import Operator
 from core.desk.steps import case_step
 from core.doors import console
 from core.doors import console_orders as orders
+from core.doors import console_times as times
 from core.errors import CoreError
 from core.services.reconnect import plain
 from core.settings import Settings
@@ -33,6 +35,7 @@ def drawer(case: cases.CaseRow, operator: Operator) -> None:
         left, right = st.columns(2, gap="large")
         with left:
             st.code("\n".join(_facts(case)), language=None, wrap_lines=True)
+            times.table(_times(case))
             if case.words:
                 st.caption("Meta's words")
                 st.code(case.words, language=None, wrap_lines=True)
@@ -45,23 +48,26 @@ def drawer(case: cases.CaseRow, operator: Operator) -> None:
 
 
 def _facts(case: cases.CaseRow) -> list[str]:
-    both = console.both
-    lines = [
+    return [
         f"Owner       {case.email or '–'}",
         f"User id     {case.user_id}",
         *_shops(case),
         f"Token       {case.fingerprint}",
         f"Why         {frames.said(case.failure)}",
         f"Waiting     {case.waiting:,} events",
-        f"First lost  {both(case.first_lost_at)}",
-        "",
-        f"Case made   {both(case.made_at)}",
-        f"Link sent   {both(case.sent_at)}" + (f" by {case.sent_by}" if case.sent_by else ""),
-        f"Link ends   {both(case.link_ends_at)}",
-        f"Reminder    {both(case.remind_at)}; sent so far: {case.reminders}",
-        f"Link used   {both(case.opened_at)}",
     ]
-    return [*lines, f"Done        {both(case.done_at)}"] if case.done_at else lines
+
+
+def _times(case: cases.CaseRow) -> list[tuple[str, datetime | None, str]]:
+    rows = [
+        ("First lost", case.first_lost_at, ""),
+        ("Case made", case.made_at, ""),
+        ("Link sent", case.sent_at, f" by {case.sent_by}" if case.sent_by else ""),
+        ("Link ends", case.link_ends_at, ""),
+        ("Reminder", case.remind_at, f"; sent so far: {case.reminders}"),
+        ("Link used", case.opened_at, ""),
+    ]
+    return [*rows, ("Done", case.done_at, "")] if case.done_at else rows
 
 
 def _shops(case: cases.CaseRow, most: int = 5) -> list[str]:
@@ -93,7 +99,7 @@ def _link(case: cases.CaseRow, operator: Operator) -> None:
         )
     if made is None or made.ends_at != case.link_ends_at:
         return
-    st.caption(f"The link, until {console.both(made.ends_at)}")
+    times.caption(f"The link, until {times.when(made.ends_at)}")
     st.code(made.link, language=None, wrap_lines=True)
     st.caption("A message that can be sent as it is")
     st.code(f"{made.subject}\n\n{made.message}", language=None, wrap_lines=True)
@@ -125,9 +131,8 @@ def _refused(case: cases.CaseRow, operator: Operator) -> None:
         return
     said = CASES.get(case.refused)
     what = said.what if said else frames.said(case.refused)
-    st.warning(f"The last login was not taken, {console.both(case.refused_at)}: {what}", icon=":material/block:")
-    if said:
-        st.caption(f"{said.whose}: {said.do}.")
+    st.warning(f"The last login was not taken: {what}", icon=":material/block:")
+    times.caption(f"At {times.when(case.refused_at)}." + (f" {said.whose}: {said.do}." if said else ""))
     if case.refused_words:
         st.code(case.refused_words, language=None, wrap_lines=True)
     if case.refused != "other_user":

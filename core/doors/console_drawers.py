@@ -7,6 +7,7 @@ import streamlit as st
 from core.desk import frames, queries
 from core.desk.explain import explain, meaning
 from core.doors import console
+from core.doors import console_times as times
 from core.errors import NotFound
 
 
@@ -53,15 +54,14 @@ def _line(seen: queries.EventDetail) -> None:
         f"Pixel       {seen.pixel_id}",
         f"Came by     {seen.source}",
         f"State       {seen.state}, {frames.said(seen.failure)}; tries: {seen.attempts}",
-        f"Happened    {console.both(seen.event_time)}",
-        f"Received    {console.both(seen.received_at)}",
-        f"Lost at     {console.both(seen.deadline_at)}",
     ]
     if seen.waits_for is not None:
         lines.append(f"Waits for   {seen.waits_for or 'a first token'}")
-    if seen.next_attempt_at is not None:
-        lines.append(f"Next try    {console.both(seen.next_attempt_at)}")
     st.code("\n".join(lines), language=None)
+    sent_at = seen.attempt.at if seen.attempt else None
+    rows = [("Happened", seen.event_time), ("Received", seen.received_at), ("Last sent", sent_at)]
+    rows += [("Next try", seen.next_attempt_at), ("Lost at", seen.deadline_at)]
+    times.table(row for row in rows if row[1] is not None)
 
 
 def _attempt(seen: queries.EventDetail) -> None:
@@ -72,7 +72,7 @@ def _attempt(seen: queries.EventDetail) -> None:
     code = "/".join(str(number) for number in (attempt.code, attempt.subcode) if number is not None)
     means = meaning(attempt.code, attempt.subcode, attempt.words)
     lines = [
-        f"Last sent   {console.both(attempt.at)}, events in it: {attempt.events}, {attempt.duration_ms} ms",
+        f"Request     events in it: {attempt.events}, {attempt.duration_ms} ms",
         f"Answer      HTTP {attempt.status or '–'}, code {code or '–'}" + (f", {means}" if means else ""),
         f"Trace id    {attempt.trace_id or '–'}",
         f"Token       {attempt.fingerprint}",
@@ -99,8 +99,7 @@ def refresh(row: queries.RefreshRow) -> None:
             f"Token       {row.fingerprint} → {row.new_fingerprint or 'kept'}",
             f"Owner       {row.email or '–'}",
             f"Asked by    {row.by}, {row.trigger.replace('_', ' ')}",
-            f"At          {console.both(row.started_at)}, {row.duration_ms:,} ms",
-            f"Ends        {console.both(row.expires_before)} → {console.both(row.expires_after)}",
+            f"Took        {row.duration_ms:,} ms",
             f"Apps        {row.apps_updated:,} hold the new token",
             f"Code        {code or '–'}" + (f", {means}" if means else ""),
             f"Trace id    {row.trace_id or '–'}",
@@ -108,3 +107,5 @@ def refresh(row: queries.RefreshRow) -> None:
             f"Meta: {row.words or 'said nothing'}",
         ]
         st.code("\n".join(lines), language=None, wrap_lines=True)
+        ends = ("Ended before", row.expires_before), ("Ends now", row.expires_after)
+        times.table([("At", row.started_at), *ends])

@@ -15,6 +15,7 @@ from core.desk.frames import frame_of, said
 from core.doors import console
 from core.doors import console_rows as paging
 from core.doors import console_tables as tables
+from core.doors import console_times as times
 from core.errors import NotFound
 
 _STATES = {
@@ -45,7 +46,6 @@ _STYLE = """<style>
 .story td { vertical-align: top; padding: .5rem .6rem .5rem 0; border-top: 1px solid rgba(128, 136, 150, .28) }
 .story td:first-child { white-space: nowrap; width: 10.5rem; font-variant-numeric: tabular-nums }
 .story td:last-child { white-space: nowrap; width: 6rem }
-.story time { cursor: help; border-bottom: 1px dotted currentColor }
 .story .what { display: flex; gap: .55rem; overflow-wrap: anywhere }
 .story .sign { flex: none; width: 1.15rem; height: 1.15rem; border-radius: 50%; margin-top: .12rem; color: #fff;
   font-size: .72rem; line-height: 1.15rem; text-align: center; font-weight: 700; background: #6b7686 }
@@ -202,15 +202,7 @@ def _row(line: find_shape.Line, now: datetime) -> str:
     more = "".join(f'<span class="more">{escape(one)}</span>' for one in line.detail if one)
     words = f"{'Ahead: ' if planned else ''}{escape(line.what)}"
     return (
-        f'<tr class="{line.tone}{" planned" if planned else ""}"><td>{_time(line.at)}</td>'
+        f'<tr class="{line.tone}{" planned" if planned else ""}"><td>{times.when(line.at, seconds=True)}</td>'
         f'<td><div class="what"><span class="sign" aria-hidden="true">{_SIGNS[line.tone]}</span>'
         f"<div>{words}{more}</div></div></td><td>{'–' if line.whose == NOBODY else escape(line.whose)}</td></tr>"
-    )
-
-
-def _time(moment: datetime) -> str:
-    """On the reader's clock; UTC shows when it is pointed at."""
-    return (
-        f'<time datetime="{moment.isoformat()}" title="{moment:%Y-%m-%d %H:%M:%S} UTC">'
-        f"{console.local(moment):%d %b, %H:%M:%S}</time>"
     )

@@ -85,7 +85,7 @@ class Gate:
 
     def _say(self, error: Exception) -> None:
         """Once a minute: one page of one browser asks some sixty times."""
-        if self._worth_saying(type(error)):
+        if self._worth_saying(type(error).__name__):
             words = {"words": str(error)} if isinstance(error, SettingsError) else {}
             told = {"error": type(error).__name__, **words}
             log.warning("nobody can be let in: the database cannot be asked", extra=told)

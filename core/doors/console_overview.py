@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 import streamlit as st
@@ -13,9 +14,11 @@ from core.desk.alert_lines import plural
 from core.desk.explain_tokens import INCIDENTS
 from core.doors import console
 from core.doors import console_tables as tables
+from core.doors import console_times as times
 from core.store import keyring
+from core.store.health import Health
 
-_SHOWN_ALERTS = 8
+_SHOWN_ALERTS = 5
 
 
 def trouble(found: Sequence[incidents.IncidentRow]) -> None:
@@ -26,14 +29,14 @@ def trouble(found: Sequence[incidents.IncidentRow]) -> None:
         with st.container(key=f"incident-{row.kind.replace('_', '-')}"):
             st.subheader(f":material/warning: {said.what}")
             since = (
-                f"Since {console.both(row.opened_at)} ({console.span(now - row.opened_at)}), {row.refusals:,} refusals."
+                f"Since {times.when(row.opened_at)} ({console.span(now - row.opened_at)}), {row.refusals:,} refusals."
             )
             waits = f"{frames.count(row.waiting_now)} events wait and go out by themselves when it ends."
-            st.markdown(f"{since} **{waits}** {said.whose}: {said.do}.")
+            st.markdown(f"{since} **{waits}** {said.whose}: {said.do}.", unsafe_allow_html=True)
             code = "/".join(str(number) for number in (row.code, row.subcode) if number is not None)
             said_by_meta = f"Meta: {row.words or 'said nothing'}\nCode {code or '–'}, trace id {row.trace_id or '–'}"
             st.code(said_by_meta, language=None, wrap_lines=True)
-            st.caption(f"Next try {console.both(row.probe_at)}.")
+            times.caption(f"Next try {times.when(row.probe_at)}.")
 
 
 def rescue(seen: queries.Overview) -> None:
@@ -50,12 +53,12 @@ def rescue(seen: queries.Overview) -> None:
             st.caption("Every event goes out as it comes in.")
         return
     left = console.span(seen.first_deadline_at - clock.now())
-    worth = frames.money(seen.money)
+    worth = escape(frames.money(seen.money))
     with st.container(key="rescue"):
         waits = "1 event waits" if seen.waiting == 1 else f"{frames.count(seen.waiting)} events wait"
         st.subheader(f"{waits} behind {plural(seen.tokens, 'token')}; the first is lost in {left}")
-        ends = f"Meta takes an event for seven days: the first ends {console.both(seen.first_deadline_at)}."
-        st.caption(f"{worth} of purchases are among them. {ends}" if worth else ends)
+        ends = f"Meta takes an event for seven days: the first ends {times.when(seen.first_deadline_at)}."
+        times.caption(f"{worth} of purchases are among them. {ends}" if worth else ends)
         with st.container(horizontal=True):
             work, broken = console.page("tokens"), {"health": ["Needs reconnect", "EXPIRED"]}
             st.page_link(work, label="Work through these tokens", icon=":material/key:", query_params=broken)
@@ -100,6 +103,11 @@ def deliveries(seen: queries.Overview) -> None:
         st.metric("Refused, each try, 24 h", f"{seen.refused:,}", chart_data=refused, **look)
         st.metric("Due now", frames.count(seen.due), delta_description=oldest, **look)
         st.metric("Dead", frames.count(seen.dead), delta_description="see Failed events" if seen.dead else None, **look)
+
+
+def health(counts: Mapping[Health, int], trend: Mapping[Health, Sequence[int]]) -> None:
+    look = tables.health(len(counts), most_apps=max(counts.values()), alt="Apps by health of their token, day by day")
+    st.dataframe(frames.health(counts, trend), hide_index=True, **look)
 
 
 def machinery(seen: queries.Overview) -> None:

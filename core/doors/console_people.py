@@ -15,6 +15,7 @@ from core.desk.people import OperatorRow
 from core.doors import console
 from core.doors import console_orders as orders
 from core.doors import console_tables as tables
+from core.doors import console_times as times
 from core.errors import BadInput, CoreError
 from core.services.passwords import SHORTEST
 
@@ -108,7 +109,7 @@ def drawer(row: OperatorRow, operator: Operator) -> None:
     """What can be done about one operator."""
     with st.container(border=True, key="drawer"):
         st.subheader(row.name)
-        st.text(_state(row))
+        times.caption(_state(row))
         if why := operator.why_not("set_operator_role"):
             st.caption(why)
         with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -119,11 +120,11 @@ def drawer(row: OperatorRow, operator: Operator) -> None:
 
 def _state(row: OperatorRow) -> str:
     if row.disabled_at is not None:
-        return f"Disabled since {console.both(row.disabled_at)}."
+        return f"Disabled since {times.when(row.disabled_at)}."
     if row.locked_until is not None:
-        return f"Too many wrong passwords: none is taken until {console.both(row.locked_until)}."
+        return f"Too many wrong passwords: none is taken until {times.when(row.locked_until)}."
     how = "" if row.has_password else ", without a password"
-    return f"{row.role.capitalize()}{how}; last sign-in {console.both(row.signed_in_at)}."
+    return f"{row.role.capitalize()}{how}; last sign-in {times.when(row.signed_in_at)}."
 
 
 def _role(row: OperatorRow, operator: Operator) -> None:
@@ -204,7 +205,7 @@ def verdict() -> None:
             icon=":material/link_off:",
         )
     elif said.lines:
-        st.caption(f"The chain of {said.lines:,} lines is unbroken since {console.both(said.since)}.")
+        times.caption(f"The chain of {said.lines:,} lines is unbroken since {times.when(said.since)}.")
 
 
 @st.cache_data(ttl=60, max_entries=4, show_spinner="Reading the whole trail …")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
 
 import streamlit as st
 
@@ -22,7 +21,7 @@ def buttons(
     operator: Operator,
     chosen: Sequence[int],
     *,
-    filters: Mapping[str, Any],
+    filters: queries.Filters,
     total: int,
     shown: Sequence[queries.FailedEvent],
     now: datetime,
@@ -38,20 +37,19 @@ def buttons(
             clears="events",
             possible=preview.retried > 0,
         )
-    narrow = bool(filters["failure"] or filters["since"] or (filters["search"] or "").strip())
-    help_ = None if narrow else queries.NOT_ALL
+    help_ = None if filters.narrow else queries.NOT_ALL
     everything = f"Retry all that match ({frames.count(total)})"
-    if st.button(everything, disabled=not (total and may and narrow), key="retry_all", help=help_):
+    if st.button(everything, disabled=not (total and may and filters.narrow), key="retry_all", help=help_):
         _ask_for_all(operator, filters, shown, now)
 
 
 def _ask_for_all(
-    operator: Operator, filters: Mapping[str, Any], shown: Sequence[queries.FailedEvent], now: datetime
+    operator: Operator, filters: queries.Filters, shown: Sequence[queries.FailedEvent], now: datetime
 ) -> None:
     """What is asked about is what is ordered: the ids are taken here, and whatever comes later is not among them."""
     try:
         with console.looking() as conn:
-            ids = queries.failed_ids(conn, now=now, **filters)
+            ids = queries.failed_ids(conn, filters, now=now)
     except Refused as error:
         st.info(str(error), icon=":material/filter_alt:")
         return

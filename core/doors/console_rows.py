@@ -11,6 +11,7 @@ from typing import Any, Literal
 import streamlit as st
 from sqlalchemy import Connection
 
+from core.desk import exports
 from core.doors import console
 
 PAGE_ROWS = 200
@@ -98,7 +99,7 @@ def download(label: str, name: str, lines: Callable[[Connection, tzinfo], Iterat
     def make() -> BytesIO:
         file = BytesIO()
         with console.looking() as conn:
-            file.writelines(line.encode() for line in lines(conn, zone))
+            file.writelines(exports.as_file(lines(conn, zone)))
         return file
 
     st.download_button(

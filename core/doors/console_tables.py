@@ -36,6 +36,8 @@ _APPS |= {"orders missing": "#c0392b", "silent": "#e0662f"}
 _REACHED = {"yes": "#2f9568", "no": "#c0392b", "not known": "#8a94a3"}
 _CHECKED = {"ok": "#2f9568", "failed": "#c0392b", "warning": "#d9a017", "not checked": "#8a94a3"}
 _ROW, _HEAD, _MOST = 30, 32, 620
+# Streamlit breaks lines in rows of more than 4 rem only.
+_TWO_LINES = 58
 
 SORT_WORDS = {
     "urgency": "Most urgent first",
@@ -75,6 +77,18 @@ def tokens(rows: int, *, alt: str) -> dict[str, Any]:
     )
 
 
+def health(rows: int, *, most_apps: int, alt: str) -> dict[str, Any]:
+    c = st.column_config
+    columns = {
+        "Health": badges("Health", {str(word): charts.HEALTH[word][0] for word in Health}, width=120),
+        "Apps": c.ProgressColumn(format="localized", min_value=0, max_value=max(1, most_apps), width=125),
+        "Last 14 days": c.LineChartColumn(
+            width=130, help="Apps at the end of each day (UTC), and now, from low to high"
+        ),
+    }
+    return table(rows, alt, columns)
+
+
 def refreshes(rows: int, *, alt: str) -> dict[str, Any]:
     c = st.column_config
     colours = {said(word): charts.OUTCOMES[word][0] for word in OUTCOMES}
@@ -111,20 +125,20 @@ def failed(rows: int, *, alt: str) -> dict[str, Any]:
 
 
 def causes(rows: int, *, alt: str) -> dict[str, Any]:
+    """Two lines to a row: what is to be done is read here, at any width."""
     c = st.column_config
-    return table(
-        rows,
-        alt,
-        {
-            "State": badges("State", _STATES),
-            "Events": c.TextColumn(width=80, alignment="right"),
-            "Apps": c.NumberColumn(width=60),
-            "Money": c.TextColumn(width=190),
-            "First lost at": at("First lost at"),
-            "Oldest": at("Oldest", relative=True),
-            "What to do": c.TextColumn(width=420),
-        },
-    )
+    columns = {
+        "Cause": c.TextColumn(width=110),
+        "State": c.TextColumn(width=70),
+        "Whose": c.TextColumn(width=75),
+        "Events": c.TextColumn(width=65, alignment="right"),
+        "Apps": c.NumberColumn(width=50),
+        "What to do": c.TextColumn(width=330),
+        "First lost at": at("First lost at", width=105),
+        "Oldest": at("Oldest", relative=True, width=95),
+        "Money": c.TextColumn(width=190),
+    }
+    return table(rows, alt, columns, row=_TWO_LINES)
 
 
 def jobs(rows: int, *, alt: str) -> dict[str, Any]:
@@ -181,10 +195,10 @@ def cases(rows: int, *, alt: str) -> dict[str, Any]:
 def alerts(rows: int, *, alt: str) -> dict[str, Any]:
     c = st.column_config
     columns = {
-        "Alert": c.TextColumn(width=420),
-        "Why": c.TextColumn(width=110),
-        "What to do": c.TextColumn(width=400),
-        "Since": at("Since", relative=True),
+        "Alert": c.TextColumn(width=400),
+        "Why": c.TextColumn(width=105),
+        "What to do": c.TextColumn(width=490),
+        "Since": at("Since", relative=True, width=105),
     }
     return table(rows, alt, columns)
 
@@ -263,16 +277,18 @@ def settings(rows: int, *, alt: str) -> dict[str, Any]:
     return table(rows, alt, columns, most=1_600)
 
 
-def table(rows: int, alt: str, columns: dict[str, Any], *, most: int = _MOST) -> dict[str, Any]:
+def table(rows: int, alt: str, columns: dict[str, Any], *, most: int = _MOST, row: int = _ROW) -> dict[str, Any]:
     """How a table of so many rows looks, as arguments of `st.dataframe`."""
-    height = min(most, _HEAD + _ROW * max(1, rows) + 4)
-    return {"column_config": columns, "row_height": _ROW, "height": height, "alt": alt, "placeholder": ""}
+    height = min(most, _HEAD + row * max(1, rows) + 4)
+    return {"column_config": columns, "row_height": row, "height": height, "alt": alt, "placeholder": ""}
 
 
 def at(
     label: str, *, relative: bool = False, year: bool = False, help: str | None = None, width: int | None = None
 ) -> Any:
-    """A column of moments on the reader's clock."""
+    """A column of moments on the reader's clock; which one that is stands in its header's help."""
+    clock = f"Local time ({zone_name()}); files to take away give UTC, too"
+    help = f"{help}. {clock}" if help else clock
     form = "distance" if relative else "D MMM YYYY, HH:mm" if year else "D MMM, HH:mm"
     return st.column_config.DatetimeColumn(label, format=form, timezone=zone_name(), help=help, width=width)
 

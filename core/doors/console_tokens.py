@@ -1,4 +1,5 @@
-"""One token in full, below the list: what is known and found, what it can be asked, and another in its place."""
+"""Which tokens are listed, when they end, and one in full: what is known and found, what it can be asked, and another
+in its place."""
 
 from __future__ import annotations
 
@@ -16,8 +17,10 @@ from core.desk.operators import Operator
 from core.desk.steps import case_step
 from core.doors import charts, console, console_drawers, console_paste, wiring
 from core.doors import console_tables as tables
+from core.doors import console_times as times
 from core.errors import CoreError, NotFound
 from core.services.policy import Policy
+from core.store.health import Health
 
 _ONE_AT_A_TIME = threading.Lock()
 # What the calendar's bars show → whether they are weighed by events, and what the chart is called
@@ -27,8 +30,36 @@ _BARS = {
 }
 
 
-def calendar(now: datetime) -> None:
-    """When tokens end in the next 60 days, and how much hangs on them."""
+def filters() -> queries.TokenFilters:
+    """Which apps are listed, as it stands in the page's address."""
+    hint = "Shop, app, e-mail, app id, pixel or fingerprint"
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        search = st.text_input("Search", key="token", bind="query-params", type="search", placeholder=hint, width=520)
+        left = st.selectbox(
+            "Days left", ["", *queries.LEFT], key="left", bind="query-params", format_func=_left, width=190
+        )
+    words = [str(word) for word in Health]
+    health = st.pills("Health", words, selection_mode="multi", key="health", bind="query-params")
+    return queries.TokenFilters(search or None, tuple(health or ()), left or None)
+
+
+def _left(word: str) -> str:
+    return word.capitalize() or "Any"
+
+
+def ends(now: datetime) -> None:
+    """When tokens end in the next 60 days, how much hangs on them, and how many days all of them have left."""
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        _calendar(now)
+    with right:
+        with console.looking() as conn:
+            counts = queries.days_left(conn, now=now)
+        st.caption("All apps by the days that their token has left")
+        st.plotly_chart(charts.days_left(counts), alt="Apps by days left", config=charts.PLAIN)
+
+
+def _calendar(now: datetime) -> None:
     chosen = st.segmented_control(
         "Bars show", list(_BARS), default="apps", required=True, key="bars", bind="query-params"
     )
@@ -69,6 +100,7 @@ def _known(row: queries.TokenRow, fingerprint: str) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         st.code("\n".join(_facts(seen, carries)), language=None, wrap_lines=True)
+        times.table(_times(seen))
     with right:
         _broken(seen)
         _found(seen)
@@ -83,8 +115,6 @@ def _known(row: queries.TokenRow, fingerprint: str) -> None:
 
 
 def _facts(seen: queries.TokenDetail, carries: float) -> list[str]:
-    both = console.both
-    ends = "never" if seen.never_expires else both(seen.expires_at)
     kind = f"{seen.kind or 'not known yet'}{', of another Meta app' if seen.foreign_app else ''}"
     lines = [
         f"Token         {seen.fingerprint}",
@@ -94,20 +124,25 @@ def _facts(seen: queries.TokenDetail, carries: float) -> list[str]:
         f"Meta user     {seen.meta_user_id or '–'}",
         f"Meta app      {seen.meta_app_id or '–'}",
         f"Permissions   {', '.join((seen.scopes or '–').split())}",
-        f"Ends          {ends}",
-        f"Data access   {both(seen.data_access_expires_at)}",
-        f"Issued        {both(seen.issued_at)}",
-        f"Here since    {both(seen.first_seen_at)}" + (", by our refresh" if seen.obtained_at else ""),
-        f"Checked       {both(seen.checked_at)}",
-        f"Next refresh  {both(seen.next_refresh_at)}" + (f", {seen.failures} in vain" if seen.failures else ""),
         f"Waiting       {seen.waiting:,} events",
         f"Carries       {carries:,.1f} events an hour (of the last 24 hours)",
     ]
-    if seen.wait_until is not None:
-        lines.append(f"Rests until   {both(seen.wait_until)}, {frames.said(seen.wait_failure)}")
-    if seen.probe_at is not None:
-        lines.append(f"Tried again   {both(seen.probe_at)}")
-    return lines
+    return [*lines, "Ends          never"] if seen.never_expires else lines
+
+
+def _times(seen: queries.TokenDetail) -> list[tuple[str, datetime | None, str]]:
+    rows = [
+        ("Ends", seen.expires_at, ""),
+        ("Data access ends", seen.data_access_expires_at, ""),
+        ("Issued", seen.issued_at, ""),
+        ("Here since", seen.first_seen_at, ", by our refresh" if seen.obtained_at else ""),
+        ("Checked", seen.checked_at, ""),
+        ("Next refresh", seen.next_refresh_at, f", {seen.failures} in vain" if seen.failures else ""),
+        ("Rests until", seen.wait_until, f", {frames.said(seen.wait_failure)}"),
+        ("Tried again", seen.probe_at, ""),
+    ]
+    rare = {"Rests until", "Tried again"} | ({"Ends"} if seen.never_expires else set())
+    return [row for row in rows if row[1] is not None or row[0] not in rare]
 
 
 def _broken(seen: queries.TokenDetail) -> None:
@@ -115,8 +150,8 @@ def _broken(seen: queries.TokenDetail) -> None:
         return
     said = explain(seen.broken_failure)
     step = explain("needs_reconnect") if seen.needs_reconnect else said
-    st.error(f"{said.what}, since {console.both(seen.broken_since)}", icon=":material/link_off:")
-    st.caption(f"{step.whose}: {step.do}.")
+    st.error(said.what, icon=":material/link_off:")
+    times.caption(f"Since {times.when(seen.broken_since)}. {step.whose}: {step.do}.")
     if seen.broken_words:
         st.code(seen.broken_words, language=None, wrap_lines=True)
 
@@ -126,8 +161,8 @@ def _found(seen: queries.TokenDetail) -> None:
     for one in seen.findings:
         said = FINDINGS[one.word]
         show = st.info if one.warning else st.warning
-        show(f"{said.what}, since {console.both(one.since)}", icon=":material/troubleshoot:")
-        st.caption(f"{said.whose}: {said.do}.")
+        show(said.what, icon=":material/troubleshoot:")
+        times.caption(f"Since {times.when(one.since)}. {said.whose}: {said.do}.")
         code = "/".join(str(number) for number in (one.code, one.subcode) if number is not None)
         notes = (one.pixel_id and f"Pixel {one.pixel_id}", code and f"code {code}", one.trace_id)
         if lines := [*filter(None, (one.words, ", ".join(filter(None, notes))))]:
@@ -173,7 +208,7 @@ def _diagnose(row: queries.TokenRow, operator: Operator) -> None:
         at, checks = results[row.app_id]
         failed = [check for check in checks if check.ok is False]
         result = f"{len(failed)} of {len(checks)} checks failed" if failed else f"{len(checks)} checks, no fault"
-        st.caption(f"Diagnosed {console.both(at)}: {result}")
+        times.caption(f"Diagnosed {times.when(at)}: {result}")
         if failed:
             lines = (f"{check.name}: {check.words}\n  → {check.do or 'read the words'}" for check in failed)
             st.code("\n".join(lines), language=None, wrap_lines=True)

@@ -10,10 +10,11 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, Engine
 
 from core.desk import snapshot
+from core.desk.tokens import health_counts
 from core.inbound import visitors
 from core.services import accounts, checkup, probing, schedule, upkeep, watch
 from core.services.refresh import TokenRefreshService
-from core.store import aliases, cases, lockouts, outbox, snapshots, wake, workers
+from core.store import aliases, cases, health_days, lockouts, outbox, snapshots, wake, workers
 from core.store import visitors as browsers
 from core.store.database import reading, writing
 from core.store.wake import Work
@@ -99,10 +100,6 @@ def _forget(service: TokenRefreshService, now: datetime) -> None:
         log.info("what was kept long enough is dropped", extra={"steps": sum(steps.values()), "classes": len(steps)})
 
 
-def _optimise(service: TokenRefreshService, _: datetime) -> None:
-    upkeep.optimise(service.engine)
-
-
 def _snapshot(service: TokenRefreshService, now: datetime) -> None:
     policy = service.policy
     with reading(service.engine) as conn:
@@ -110,6 +107,14 @@ def _snapshot(service: TokenRefreshService, now: datetime) -> None:
         found = snapshot.figures(conn, now=now, soon=policy.soon, window=policy.window, tasks=names)
     with writing(service.engine) as conn:
         snapshots.put(conn, found, now=now)
+
+
+def _health(service: TokenRefreshService, now: datetime) -> None:
+    policy = service.policy
+    with reading(service.engine) as conn:
+        counts = health_counts(conn, now=now, soon=policy.soon, window=policy.window)
+    with writing(service.engine) as conn:
+        health_days.put(conn, counts, now=now)
 
 
 def _expire_links(service: TokenRefreshService, now: datetime) -> None:
@@ -137,11 +142,11 @@ TASKS = (
     Task("scheduled refresh", schedule.EVERY, _scheduled),
     Task("reconnect links", timedelta(minutes=1), _expire_links),
     Task("snapshot", timedelta(seconds=15), _snapshot),
+    Task("health of the day", timedelta(minutes=5), _health),
     Task("hourly counts", timedelta(seconds=20), _roll_up),
     Task("arrivals", timedelta(seconds=30), _arrivals),
     Task("account", timedelta(minutes=5), _account),
     Task("retention", timedelta(seconds=30), _forget),
-    Task("statistics", timedelta(hours=6), _optimise),
     Task("regained pixels", timedelta(minutes=1), _regain),
     Task("upkeep", timedelta(minutes=1), _upkeep),
     Task("token check", timedelta(minutes=1), _check),

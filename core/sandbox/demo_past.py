@@ -1,4 +1,4 @@
-"""The demo's past: shops, tokens in every state of health, weeks of refreshes, a day of events.
+"""The demo's past: shops, tokens in every state of health, weeks of refreshes and of health, a day of events.
 
 Written through the keepers with moments that lie back, in one transaction, so that no worker sees half of it.
 """
@@ -20,10 +20,10 @@ from core.sandbox.state import SCOPES
 from core.secret import Secret
 from core.services import upkeep
 from core.services.policy import Policy
-from core.store import apps, cases, history, tokens
+from core.store import apps, cases, health_days, history, tokens
 from core.store.apps import App
 from core.store.database import writing
-from core.store.health import Health
+from core.store.health import Health, health_of
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 _WORKER: Final = "worker@sandbox"
@@ -67,6 +67,7 @@ def seed(engine: Engine, sandbox: Sandbox, policy: Policy, *, now: datetime, cha
     with writing(engine) as conn:
         placed = [_place(conn, *pair, policy, now, chance) for pair in zip(OWNERS, held, strict=True)]
         _weeks_of_refreshes(conn, placed, now, chance)
+        _weeks_of_health(conn, placed, policy, now)
         a_day_of_events(conn, placed, now=now, chance=chance)
     upkeep.roll_up(engine, policy, now=now)
     return placed
@@ -168,6 +169,27 @@ def _weeks_of_refreshes(conn: Connection, placed: list[Placed], now: datetime, c
     rows = [row for one in placed for row in _refreshes_of(one, now, chance)]
     for row in sorted(rows, key=lambda row: row["started_at"]):
         history.add_refresh(conn, **row)
+
+
+def _weeks_of_health(conn: Connection, placed: list[Placed], policy: Policy, now: datetime) -> None:
+    for back in range(1, 21):
+        at, counts = now - DAY * back, dict.fromkeys(Health, 0)
+        for one in placed:
+            counts[_health_then(one, at, policy)] += len(one.apps)
+        health_days.put(conn, counts, now=at)
+
+
+def _health_then(one: Placed, at: datetime, policy: Policy) -> Health:
+    if one.mended_at is not None and at < one.mended_at:
+        return Health.RENEWING
+    return health_of(
+        one.ends,
+        never_expires=one.owner.health is Health.NEVER,
+        needs_reconnect=one.broken_at is not None and one.broken_at <= at,
+        now=at,
+        soon=policy.soon,
+        window=policy.window,
+    )
 
 
 def _refreshes_of(one: Placed, now: datetime, chance: random.Random) -> list[dict[str, Any]]:

@@ -67,8 +67,3 @@ def _step(engine: Engine, kind: Class, before: datetime) -> int:
         found = kind.drop(conn, before)
         failpoints.hit("retention.before_commit")
         return found
-
-
-def optimise(engine: Engine) -> None:
-    with writing(engine) as conn:
-        retention.optimise(conn)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, Table, delete, exists, select, text
+from sqlalchemy import ColumnElement, Connection, Table, delete, exists, select
 
-from core.store import audit, ledger, rhythms
+from core.store import audit, health_days, ledger, rhythms
 from core.store.acceptance import first_id
 from core.store.rollups import ALL
 from core.store.schema import (
@@ -107,6 +107,10 @@ def _hours(conn: Connection, before: datetime) -> int:
     return _rollups(conn, before, capi_rollup.c.pixel_id == ALL)
 
 
+def _health_days(conn: Connection, before: datetime) -> int:
+    return STEP if health_days.forget_one(conn, before) else 0
+
+
 def _rollups(conn: Connection, before: datetime, which: ColumnElement[bool]) -> int:
     """An hour at a time: the primary key begins with the pixel."""
     r = capi_rollup.c
@@ -140,6 +144,7 @@ CLASSES = (
     Class("Jobs and what came of each row", "events", "when it ended", _items),
     Class("Hourly counts of each pixel", "events", "its hour", _pixel_hours),
     Class("Hourly counts of all pixels", "history", "its hour", _hours),
+    Class("Health of tokens, counted by day", "history", "its day", _health_days),
     Class("Account of each shop's day", "history", "its day", _accounts),
     Class("Weekly rhythm of a shop", "history", "when it was last heard of", _rhythms),
     Class("Refreshes", "history", "when it was begun", _refreshes),
@@ -147,10 +152,3 @@ CLASSES = (
     Class("Reconnect cases that are done", "history", "when it was done", _cases),
     Class("Incidents that are over", "history", "when it ended", _incidents),
 )
-
-
-def optimise(conn: Connection) -> None:
-    """Fresh statistics for SQLite's planner where tables have changed much; PostgreSQL looks after its own
-    (https://www.sqlite.org/pragma.html#pragma_optimize)."""
-    if conn.dialect.name == "sqlite":
-        conn.execute(text("PRAGMA optimize"))

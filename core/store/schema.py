@@ -32,6 +32,7 @@ from core.store.schema_recovery import (
 from core.store.schema_work import (
     capi_api_key,
     capi_audit,
+    capi_health,
     capi_heartbeat,
     capi_job,
     capi_job_item,
@@ -53,6 +54,7 @@ __all__ = [
     "capi_case",
     "capi_channel",
     "capi_event",
+    "capi_health",
     "capi_heartbeat",
     "capi_incident",
     "capi_job",

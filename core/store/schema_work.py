@@ -108,6 +108,14 @@ capi_rollup = Table(
     Column("requests", BigInteger, nullable=False),
 )
 
+capi_health = Table(
+    "capi_health",
+    ours,
+    Column("day", Moment, primary_key=True, comment="the UTC day's beginning"),
+    Column("health", Text, primary_key=True),
+    Column("apps", Integer, nullable=False, comment="when the day was last counted"),
+)
+
 capi_snapshot = Table(
     "capi_snapshot",
     ours,

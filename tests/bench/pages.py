@@ -33,7 +33,8 @@ Look = Callable[[Connection, datetime], object]
 
 
 def _overview(conn: Connection, now: datetime) -> None:
-    queries.overview(conn, now=now, **AHEAD)
+    seen = queries.overview(conn, now=now, **AHEAD)
+    queries.health_trend(conn, seen.health, now=now)
     volume.share(conn, now=now, **AHEAD)
     incidents.open_incidents(conn, now)
     accounts.told(alerts.open_alerts(conn))
@@ -44,12 +45,14 @@ def _tokens(conn: Connection, now: datetime) -> None:
     queries.health_counts(conn, now=now, **AHEAD)
     queries.due_fingerprints(conn, now=now, window=AHEAD["window"])
     queries.expiries_by_day(conn, now=now, days=60, **AHEAD)
+    queries.days_left(conn, now=now)
     queries.token_health(conn, now=now, limit=ROWS, **AHEAD)
 
 
 def _tokens_searched(conn: Connection, now: datetime) -> None:
-    queries.health_counts(conn, now=now, search="larch", **AHEAD)
-    queries.token_health(conn, now=now, search="larch", health=["EXPIRED"], sort="waiting", limit=ROWS, **AHEAD)
+    wanted = queries.TokenFilters(search="larch", health=["EXPIRED"])
+    queries.health_counts(conn, wanted, now=now, **AHEAD)
+    queries.token_health(conn, wanted, now=now, sort="waiting", limit=ROWS, **AHEAD)
 
 
 def _refreshes(conn: Connection, now: datetime) -> None:
@@ -60,20 +63,20 @@ def _refreshes(conn: Connection, now: datetime) -> None:
 def _failed(conn: Connection, now: datetime) -> None:
     queries.causes(conn, now=now)
     for view in queries.VIEWS:
-        queries.failed_total(conn, now=now, view=view)
-        queries.failed_events(conn, now=now, view=view, limit=ROWS)
+        queries.failed_total(conn, queries.Filters(view=view), now=now)
+        queries.failed_events(conn, queries.Filters(view=view), now=now, limit=ROWS)
 
 
 def _failed_searched(conn: Connection, now: datetime) -> None:
-    filters = {"view": "dead", "failure": "invalid_event", "search": "larch"}
-    queries.failed_total(conn, now=now, **filters)
-    ids = [row.id for row in queries.failed_events(conn, now=now, limit=ROWS, **filters)]
+    filters = queries.Filters(view="dead", failure="invalid_event", search="larch")
+    queries.failed_total(conn, filters, now=now)
+    ids = [row.id for row in queries.failed_events(conn, filters, now=now, limit=ROWS)]
     if ids:
         queries.event_detail(conn, ids[0])
 
 
 def _retry_all(conn: Connection, now: datetime) -> None:
-    ids = queries.failed_ids(conn, now=now, view="dead", failure="invalid_event")
+    ids = queries.failed_ids(conn, queries.Filters(view="dead", failure="invalid_event"), now=now)
     queries.retry_preview(conn, ids, now=now)
 
 
@@ -84,7 +87,7 @@ def _reconnect(conn: Connection, now: datetime) -> None:
 
 def _find(conn: Connection, now: datetime) -> None:
     """An event, its order, its request's trace id, its pixel and its shop, each with its story."""
-    newest = queries.failed_events(conn, now=now, view="dead", limit=1)
+    newest = queries.failed_events(conn, queries.Filters(view="dead"), now=now, limit=1)
     for row in newest:
         attempt = queries.event_detail(conn, row.id).attempt
         for typed in (row.event_id, row.order_id, attempt and attempt.trace_id, row.pixel_id, row.shop, "#no-such"):

@@ -123,6 +123,11 @@ def test_a_link_is_made_with_one_click_however_often_it_is_clicked(console: Cons
     page.get_by_role("button", name="Make the link").dblclick()
     page.get_by_text("The link, until").wait_for()
     settle(page)
+    for time in (
+        page.get_by_text("The link, until").locator("time"),
+        page.get_by_role("table", name="Times").locator("time").first,
+    ):
+        assert str(time.get_attribute("title")).endswith(" UTC"), "where it is pointed at"
     with reading(console.engine) as conn:
         assert list(conn.scalars(select(capi_audit.c.action))) == ["make_link"]
     assert page.get_by_role("link", name="Open it in your mail program").get_attribute("href").startswith("mailto:")
@@ -146,7 +151,7 @@ def test_the_expiry_report_arrives_whole(console: Console, page: Any) -> None:
     with page.expect_download() as coming:
         page.get_by_test_id("stDownloadButton").get_by_role("button").click()
     name, raw = coming.value.suggested_filename, Path(coming.value.path()).read_bytes()
-    rows = list(csv.DictReader(io.StringIO(raw.decode(), newline="")))
+    rows = list(csv.DictReader(io.StringIO(raw.decode("utf-8-sig"), newline="")))
     assert name.startswith("expiry-report_")
     assert name.endswith("_owner1.csv")
     assert len(rows) == 33

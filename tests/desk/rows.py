@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine
 from core.secret import Secret
 from core.services import upkeep
 from core.services.policy import Policy
+from core.store.acceptance import first_id
 from core.store.database import chunks, writing
 from core.store.platform_tables import app, app_settings, user
 from core.store.schema import (
@@ -63,6 +64,14 @@ def seed(engine: Engine, *, now: datetime, apps: int = 60, events: int = 400) ->
         _events(conn, shops, events, now, dice)
         _work(conn, now)
     upkeep.roll_up(engine, Policy(), now=now)
+
+
+def receive(conn: Connection, id_: int, at: datetime) -> int:
+    """An event as if it had come in then: the id it has now, as ids are time-ordered."""
+    new = first_id(at) + id_ % 2**22
+    conn.execute(capi_event.update().where(capi_event.c.id == id_).values(id=new, received_at=at))
+    conn.execute(capi_outbox.update().where(capi_outbox.c.id == id_).values(id=new))
+    return new
 
 
 def _shop(number: int, now: datetime, dice: random.Random) -> dict[str, Any]:

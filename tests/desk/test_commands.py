@@ -32,7 +32,7 @@ def _held(engine: Engine) -> list[str]:
 
 def _view(engine: Engine, view: str, now: datetime) -> list[int]:
     with reading(engine) as conn:
-        return [row.id for row in queries.failed_events(conn, now=now, view=view)]
+        return [row.id for row in queries.failed_events(conn, queries.Filters(view=view), now=now)]
 
 
 def _trail(engine: Engine) -> list[tuple[str, str, int, str | None]]:

@@ -72,9 +72,11 @@ def test_who_lives_by_utc_gets_no_column_twice(zone: str, now: datetime) -> None
 
 
 REPORTS: dict[str, Callable[[Connection, datetime, tzinfo], Iterator[str]]] = {
-    "expiry": lambda conn, now, zone: exports.expiry_report(conn, now=now, soon=SOON, window=WINDOW, zone=zone),
+    "expiry": lambda conn, now, zone: exports.expiry_report(
+        conn, queries.TokenFilters(), now=now, soon=SOON, window=WINDOW, zone=zone
+    ),
     "refreshes": lambda conn, _, zone: exports.refresh_report(conn, zone=zone),
-    "failed": lambda conn, now, zone: exports.failed_report(conn, now=now, zone=zone),
+    "failed": lambda conn, now, zone: exports.failed_report(conn, queries.Filters(), now=now, zone=zone),
     "audit": lambda conn, _, zone: audit_trail.audit_report(conn, zone=zone),
     "job": lambda conn, _, zone: exports_work.job_report(conn, queries.jobs(conn)[0].id, zone=zone),
 }
@@ -121,8 +123,10 @@ def test_the_expiry_report_is_read_in_parts(engine: Engine, now: datetime, monke
 def test_the_expiry_report_has_every_app_and_no_token(engine: Engine, now: datetime) -> None:
     seed(engine, now=now, apps=36)
     with reading(engine) as conn:
-        lines = "".join(exports.expiry_report(conn, now=now, soon=SOON, window=WINDOW))
-        expired = list(exports.expiry_report(conn, now=now, soon=SOON, window=WINDOW, health=["EXPIRED"]))
+        lines = "".join(exports.expiry_report(conn, queries.TokenFilters(), now=now, soon=SOON, window=WINDOW))
+        expired = list(
+            exports.expiry_report(conn, queries.TokenFilters(health=["EXPIRED"]), now=now, soon=SOON, window=WINDOW)
+        )
     rows = list(csv.DictReader(io.StringIO(lines, newline="")))
     assert len(rows) == 36
     assert tuple(rows[0]) == exports.EXPIRY_COLUMNS
@@ -138,7 +142,7 @@ def test_the_other_reports_page_through_everything(
     monkeypatch.setattr(exports, "_PAGE", 5)
     with reading(engine) as conn:
         refreshes = list(exports.refresh_report(conn))
-        dead = list(exports.failed_report(conn, now=now, view="dead"))
+        dead = list(exports.failed_report(conn, queries.Filters(view="dead"), now=now))
     assert len(refreshes) == 13
     assert len(dead) > 11
     assert MARK not in "".join([*refreshes, *dead])

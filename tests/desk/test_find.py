@@ -356,7 +356,7 @@ def test_every_events_story_is_in_order_of_time_and_can_be_told_to_a_merchant(ro
         listed = {
             (row.id, view)
             for view in ("waiting", "retrying", "dead")
-            for row in events.failed_events(conn, now=now, view=view, limit=1_000)
+            for row in events.failed_events(conn, events.Filters(view=view), now=now, limit=1_000)
         }
     shown = {(id_, one.view) for id_, one in zip(ids, told, strict=True) if one.view}
     assert shown == {pair for pair in listed if pair[0] in ids}, "the link leads where the event is listed"

@@ -9,6 +9,8 @@ import pytest
 from sqlalchemy import Engine, delete, insert, text
 
 from core.desk import queries
+from core.desk.health_sql import LEFT
+from core.desk.tokens import EVERY, TokenFilters
 from core.store import rollups
 from core.store.database import reading, writing
 from core.store.health import Health, health_of, platform_word
@@ -39,9 +41,11 @@ def world(engine: Engine, now: datetime) -> Engine:
     return engine
 
 
-def _rows(engine: Engine, now: datetime, **filters: object) -> list[queries.TokenRow]:
+def _rows(
+    engine: Engine, now: datetime, filters: queries.TokenFilters = EVERY, **more: object
+) -> list[queries.TokenRow]:
     with reading(engine) as conn:
-        return queries.token_health(conn, now=now, soon=SOON, window=WINDOW, **filters)  # type: ignore[arg-type]
+        return queries.token_health(conn, filters, now=now, soon=SOON, window=WINDOW, **more)  # type: ignore[arg-type]
 
 
 def test_the_platforms_four_words_are_ours_for_every_row(world: Engine, now: datetime) -> None:
@@ -107,11 +111,51 @@ def test_pages_join_to_the_whole(world: Engine, now: datetime) -> None:
 
 
 def test_search_and_filter(world: Engine, now: datetime) -> None:
-    assert {row.app_id for row in _rows(world, now, search="owner3@")} == {"app-00009", "app-00010", "app-00011"}
-    assert _rows(world, now, search="100%") == []
-    expired = _rows(world, now, health=["EXPIRED"])
+    assert {row.app_id for row in _rows(world, now, TokenFilters(search="owner3@"))} == {
+        "app-00009",
+        "app-00010",
+        "app-00011",
+    }
+    assert _rows(world, now, TokenFilters(search="100%")) == []
+    expired = _rows(world, now, TokenFilters(health=["EXPIRED"]))
     assert expired
     assert {row.health for row in expired} == {Health.EXPIRED}
+
+
+@pytest.mark.parametrize(
+    ("left", "word"),
+    [
+        (timedelta(seconds=-1), "overdue"),
+        (timedelta(0), "under 3 days"),
+        (3 * DAY - timedelta(seconds=1), "under 3 days"),
+        (3 * DAY, "3 to 7 days"),
+        (7 * DAY, "7 to 14 days"),
+        (14 * DAY, "14 to 30 days"),
+        (30 * DAY, "30 to 60 days"),
+        (60 * DAY, "60 days or more"),
+        (None, "no end known"),
+    ],
+)
+def test_the_edges_of_days_left(engine: Engine, now: datetime, left: timedelta | None, word: str) -> None:
+    seed(engine, now=now, apps=1, events=0)
+    with writing(engine) as conn:
+        _end_at(conn, None if left is None else now + left)
+    with reading(engine) as conn:
+        counts = queries.days_left(conn, now=now)
+    assert {bucket: count for bucket, count in counts.items() if count} == {word: 1}
+    assert list(counts) == list(LEFT)
+
+
+def test_the_histogram_counts_what_its_filter_lists(world: Engine, now: datetime) -> None:
+    with reading(world) as conn:
+        counts = queries.days_left(conn, now=now)
+        for word, count in counts.items():
+            listed = _rows(world, now, TokenFilters(left=word))
+            assert len(listed) == count
+            of_health = queries.health_counts(conn, TokenFilters(left=word), now=now, soon=SOON, window=WINDOW)
+            assert sum(of_health.values()) == count
+    assert sum(counts.values()) == 72
+    assert sum(count > 0 for count in counts.values()) >= 5
 
 
 @pytest.mark.parametrize("sort", queries.SORTS)
@@ -162,7 +206,7 @@ def test_the_calendar_weighs_by_what_hangs_on_each_token(world: Engine, now: dat
     assert sum(height for *_, height in events) == waiting + 70, "yesterday's is counted, what is older is not"
 
 
-def _end_at(conn: object, moment: datetime) -> None:
+def _end_at(conn: object, moment: datetime | None) -> None:
     from core.store.platform_tables import app_settings
 
     conn.execute(app_settings.update().values(metaTokenExpiresAt=moment))  # type: ignore[attr-defined]

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from core.desk.health_sql import LEFT
 from core.desk.queries import Hour
 from core.doors import charts
 from core.store.health import Health
@@ -53,5 +54,13 @@ def test_a_calendar_without_an_end_is_drawn_empty() -> None:
 
 
 def test_lying_bars_keep_their_words() -> None:
-    figure = charts.health_bars(dict.fromkeys(Health, 0))
+    figure = charts.days_left(dict.fromkeys(LEFT, 0))
     assert figure.layout.yaxis.range is None
+
+
+def test_the_histogram_of_days_left_is_read_without_colour() -> None:
+    (bars,) = charts.days_left(dict(zip(LEFT, range(1_000, 9_000, 1_000), strict=True))).data
+    assert list(reversed(bars.y)) == list(LEFT)
+    assert list(reversed(bars.text)) == [f"{count},000" for count in range(1, 9)]
+    shapes = dict(zip(bars.y, bars.marker.pattern.shape, strict=True))
+    assert len({shapes[word] for word in ("overdue", "under 3 days", "14 to 30 days", "no end known")}) == 4

@@ -16,7 +16,7 @@ from core import clock
 from core.doors.cli import app
 from core.store import apps
 from core.store.database import reading, writing
-from core.store.schema import capi_event
+from tests.desk.rows import receive
 from tests.world import APP_ID, APP_SECRET, DAY, World
 
 Run = Callable[..., Result]
@@ -122,13 +122,11 @@ def test_a_retry_asks_with_the_exact_number(run: Run, world: World) -> None:
     assert world.states() == {"dead": 3}
     assert "no such event" in run("retry", "--state", "dead", "--until", "yesterday").stderr
     ids = [row["id"] for row in rows(run("events", "--state", "dead", "--json"))]
-    e = capi_event.c
     with writing(world.engine) as conn:
-        of_yesterday = capi_event.update().where(e.id.in_([int(id_) for id_ in ids[:2]]))
-        conn.execute(of_yesterday.values(received_at=clock.now() - DAY))
+        of_yesterday, _ = (receive(conn, int(id_), clock.now() - DAY) for id_ in ids[:2])
     yesterday = run("retry", "--state", "dead", "--since", "yesterday", "--until", "today", typed="n\n")
     assert "Send 2 event(s) again?" in yesterday.output
-    ordered = run("retry", "--event", ids[0], "--yes")
+    ordered = run("retry", "--event", str(of_yesterday), "--yes")
     assert "no worker runs" in ordered.stderr
 
 

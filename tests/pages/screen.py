@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from io import BytesIO
 from typing import Any
@@ -141,7 +142,9 @@ class Files:
         """(its name, its lines) of the file behind a button."""
         screen.press(name)
         file_name, make = self._made[name]
-        return file_name, make().getvalue().decode("utf-8-sig").splitlines()
+        raw = make().getvalue()
+        assert raw.startswith(BOM_UTF8), "a spreadsheet takes names for something else than UTF-8"
+        return file_name, raw.decode("utf-8-sig").splitlines()
 
 
 def alone(page: str) -> AppTest:

@@ -69,6 +69,7 @@ def yesterday(column: str) -> Callable[[pd.DataFrame], pd.Series]:
 
 FILTERS = (
     Filter("tokens", "token", "owner3@", "owner3@", has("User", "owner3@")),
+    Filter("tokens", "left", "14 to 30 days", "14 to 30 days", lambda rows: rows["Days left"].between(14, 30)),
     Filter("tokens", "health", ["EXPIRED"], "EXPIRED", has("Health", "expired")),
     Filter("refresh_history", "search", "owner3@", "owner3@", has("User", "owner3@")),
     Filter("refresh_history", "period", "24 hours", "24 hours", since_a_day_ago("At")),

@@ -99,7 +99,7 @@ def test_an_operator_is_added_who_signs_in_elsewhere(
     assert _rows(staff)["ana@example.com"] == ("viewer", "active")
     with reading(staff) as conn:
         assert [row.has_password for row in people.operator_rows(conn, now=clock.now())] == [True, False, True]
-    assert "Viewer, without a password; last sign-in" in " ".join(text.value for text in _chosen(opens, 1).text)
+    assert "Viewer, without a password; last sign-in" in " ".join(line.value for line in _chosen(opens, 1).caption)
     assert not at.checkbox(key="new.elsewhere").value, "the next one is asked anew"
     at.text_input(key="new.name").set_value("zoe@example.com")
     at.text_input(key="new.password").set_value(PASSWORD)

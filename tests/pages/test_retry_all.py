@@ -18,6 +18,7 @@ from core.errors import NotFound, Refused
 from core.store import jobs
 from core.store.database import reading, writing
 from core.store.schema import capi_event, capi_job, capi_job_item, capi_outbox
+from tests.desk.rows import receive
 from tests.pages.conftest import ROOT, Opens
 
 
@@ -44,7 +45,7 @@ def test_everything_at_once_is_not_offered(world: Engine, opens: Opens) -> None:
     at = opens("failed_events", show="dead")
     assert at.button(key="retry_all").disabled
     with reading(world) as conn, pytest.raises(Refused, match="everything at once"):
-        queries.failed_ids(conn, now=clock.now(), view="dead", search="  ")
+        queries.failed_ids(conn, queries.Filters(view="dead", search="  "), now=clock.now())
 
 
 def test_all_that_match_are_one_job_with_a_reason(world: Engine, opens: Opens) -> None:
@@ -69,16 +70,16 @@ def test_all_that_match_are_one_job_with_a_reason(world: Engine, opens: Opens) -
 
 def _receive(engine: Engine, cause: str, moments: Sequence[datetime]) -> list[str]:
     """Ids of dead events of this cause that were received then; all others were received long before."""
-    ids = sorted(_dead(engine, cause))
     with writing(engine) as conn:
         for table in (capi_event, capi_outbox):
             conn.execute(
                 table.update().where(table.c.state == "dead").values(deadline_at=datetime(2099, 1, 1, tzinfo=UTC))
             )
-        conn.execute(capi_event.update().values(received_at=datetime(2026, 1, 1, tzinfo=UTC)))
-        for id_, at in zip(ids, moments, strict=False):
-            conn.execute(capi_event.update().where(capi_event.c.id == int(id_)).values(received_at=at))
-    return ids[: len(moments)]
+        for id_ in conn.scalars(select(capi_event.c.id)).all():
+            receive(conn, id_, datetime(2026, 1, 1, tzinfo=UTC))
+    ids = sorted(_dead(engine, cause))
+    with writing(engine) as conn:
+        return [str(receive(conn, int(id_), at)) for id_, at in zip(ids, moments, strict=False)]
 
 
 @pytest.mark.parametrize(

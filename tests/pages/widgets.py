@@ -40,6 +40,7 @@ WIDGETS: Final[dict[str, dict[str, Widget]]] = {
     },
     "tokens": {
         "token": _W("which apps are listed"),
+        "left": _W("which apps are listed"),
         "health": _W("which apps are listed"),
         "bars": _W("what the calendar's bars show"),
         "sort": _W("in which order they are listed"),

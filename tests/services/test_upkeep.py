@@ -13,14 +13,16 @@ from sqlalchemy import Engine, delete, event, func, select, text, update
 from core.desk import queries
 from core.services import upkeep
 from core.services.policy import Policy
-from core.store import audit, jobs, retention, rollups
+from core.store import audit, health_days, jobs, retention, rollups
 from core.store.database import reading, writing
+from core.store.health import Health
 from core.store.hopeless import CONTENT_GONE
 from core.store.schema import (
     capi_attempt,
     capi_audit,
     capi_case,
     capi_event,
+    capi_health,
     capi_incident,
     capi_job,
     capi_job_item,
@@ -197,12 +199,13 @@ def test_history_goes_by_age(engine: Engine, now: datetime) -> None:
         "capi_case": 3,
         "capi_incident": 3,
         "capi_rollup": 4,
+        "capi_health": 3 * len(Health),
     }
     assert items == 2
     assert pixel_hours == 1
 
 
-TABLES = (capi_attempt, capi_receipt, capi_job, capi_refresh, capi_case, capi_incident, capi_rollup)
+TABLES = (capi_attempt, capi_receipt, capi_job, capi_refresh, capi_case, capi_incident, capi_rollup, capi_health)
 
 
 def insert(conn: Any, at: datetime, number: int) -> None:
@@ -222,6 +225,7 @@ def insert(conn: Any, at: datetime, number: int) -> None:
     job = jobs.order(conn, "refresh_tokens", ["a", "b"], dedupe_key=str(number), by="x", reason=None, now=at)
     jobs.end(conn, job, now=at)
     rollups.put(conn, rollups.hour_of(at), {"77": rollups.Counts(1, 0, 0, 1)})
+    health_days.put(conn, dict.fromkeys(Health, 1), now=at)
 
 
 def test_an_open_job_and_an_open_case_stay_however_old(engine: Engine, now: datetime) -> None:

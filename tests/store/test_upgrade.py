@@ -119,7 +119,21 @@ def test_it_is_migrated_in_seconds_with_every_row(old: Engine) -> None:
         assert conn.scalar(select(func.count()).where(capi_case.c.done_at.is_(None))) == 4
         counts = queries.health_counts(conn, now=TAKEN, soon=7 * DAY, window=30 * DAY)
         assert sum(counts.values()) == 60
-        assert queries.failed_total(conn, now=TAKEN, view="waiting") == waiting["parked"]
+        assert queries.failed_total(conn, queries.Filters(view="waiting"), now=TAKEN) == waiting["parked"]
+
+
+def test_statistics_of_a_table_that_was_small_are_given_up(tmp_path: Path) -> None:
+    engine = database.open_engine(f"sqlite:///{tmp_path / 'old.db'}")
+    with database.writing(engine) as conn:
+        platform.ensure(conn)
+        command.upgrade(migrate.config(conn), "0008")
+        conn.execute(text("INSERT INTO capi_schedule (task, due_at) VALUES ('snapshot', '2026-11-26 13:04:00.000000')"))
+        conn.execute(text("ANALYZE"))
+        assert conn.scalar(text("SELECT count(*) FROM sqlite_stat1 WHERE tbl = 'capi_schedule'"))
+    migrate.migrate(engine)
+    with database.reading(engine) as conn:
+        assert conn.scalar(text("SELECT count(*) FROM sqlite_stat1")) == 0
+    engine.dispose()
 
 
 def test_what_waited_goes_out_once_its_token_is_mended(old: Engine, meta: Sandbox) -> None:

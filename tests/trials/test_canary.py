@@ -10,6 +10,7 @@ from sqlalchemy import Engine, inspect, text
 
 from core.clock import now
 from core.desk import exports
+from core.desk.tokens import TokenFilters
 from core.meta.graph import Graph, GraphError
 from core.sandbox.shop import Shop
 from core.secret import Secret
@@ -62,7 +63,7 @@ def test_nothing_marked_reaches_logs_tables_exports_or_answers(world: World, dat
         )
         logs = endpoint.log.read_text() + worker.log.read_text()
     with reading(world.engine) as conn:
-        report = "".join(exports.expiry_report(conn, now=now(), soon=7 * DAY, window=30 * DAY))
+        report = "".join(exports.expiry_report(conn, TokenFilters(), now=now(), soon=7 * DAY, window=30 * DAY))
     everything = {"logs": logs, "tables": _tables(world.engine), "report": report, "answers": str(answers)}
     if encrypted := is_embedded(world.engine):
         everything["files"] = _files(world.engine)
