@@ -31,7 +31,7 @@ from core.services.delivery import deliver
 from core.services.refresh import TokenRefreshService
 from core.settings import Settings
 from core.store import pixels, tokens, workers
-from core.store.database import is_embedded, reading, writing
+from core.store.database import is_embedded, looking, reading, writing
 from core.store.wake import Work, changes
 
 log = logging.getLogger("worker")
@@ -157,7 +157,7 @@ class Worker:
 
     def _mended(self, fingerprint: str) -> bool:
         """Refresh only what is still due: another worker may have mended it, or have failed a moment ago."""
-        with reading(self.engine) as conn:
+        with looking(self.engine) as conn:
             known = tokens.get(conn, fingerprint)
         if known is None or known.needs_reconnect or known.next_refresh_at is None:
             return False
@@ -166,7 +166,7 @@ class Worker:
         if known.broken_since is None and not schedule.may_begin(self.engine, self.service.policy, now=clock.now()):
             return False
         trigger = "on_error" if known.broken_since else "scheduled"
-        return self.service.refresh(fingerprint, trigger=trigger, by=self.service.worker).usable
+        return self.service.refresh(fingerprint, trigger=trigger, by=self.service.worker, known=known).usable
 
     def _run_job(self, job_id: str) -> None:
         bulk.run(self.service, int(job_id), threads=self.threads, stop=self.stopping.is_set)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from core.meta.graph import GraphError, Sent
 from core.secret import Secret
-from core.store.outbox import Payload
 from core.store.pixels import Lease
+from core.store.ready import Payload
 
 
 @dataclass(slots=True)

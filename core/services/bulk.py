@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -16,15 +16,17 @@ from core.errors import Conflict, CoreError
 from core.services import incidents, privacy, rights
 from core.services.refresh import TokenRefreshService
 from core.store import again, jobs, outbox, pixels
-from core.store.database import chunks, insist, reading, writing
+from core.store.database import chunks, insist, looking, reading, writing
 from core.store.hopeless import why_no_retry
 from core.store.wake import Work, wake
 
 log = logging.getLogger("bulk")
 
-# Items for each thread between two looks at the table, and at who has ordered them: all wait there for the slowest.
+# Items for each thread between two looks at the table, and at who has ordered them.
 # So many events are made due in one transaction, too: what they cost is the commit.
 _EACH = 20
+# What threads work on: pieces of a job's items.
+Flying = dict[Future[bool], Sequence[str]]
 
 
 def run(service: TokenRefreshService, job_id: int, *, threads: int, stop: Callable[[], bool] = lambda: False) -> None:
@@ -33,22 +35,23 @@ def run(service: TokenRefreshService, job_id: int, *, threads: int, stop: Callab
         job = jobs.take(conn, job_id, by=service.worker, now=real_now())
     if job is None:
         return
-    kind = KINDS[job.kind]
+    flying: Flying = {}
     with ThreadPoolExecutor(threads, thread_name_prefix=f"job-{job_id}") as pool:
         while not stop():
-            if rights.withdrawn(service.engine, job, by=service.worker, now=real_now()):
+            if not flying and rights.withdrawn(service.engine, job, by=service.worker, now=real_now()):
                 log.warning("a job was cancelled: who ordered it may not any more", extra={"job": job_id})
                 return
-            with reading(service.engine) as conn:
-                subjects = jobs.next_items(conn, job_id, limit=_EACH * threads)
-            if not subjects:
+            subjects = _next(service, job, flying, _EACH * threads)
+            if not subjects and not flying:
                 break
+            for piece in chunks(subjects, KINDS[job.kind].size):
+                flying[pool.submit(_one, service, job, piece)] = piece
             try:
-                went_on = list(pool.map(lambda piece: _one(service, job, piece), chunks(subjects, kind.size)))
+                went_on = _landed(flying, rest=threads if subjects else 0) or _landed(flying, rest=0)
             except Conflict:
                 log.info("a job was cancelled, paused or taken over", extra={"job": job_id})
                 break
-            if not any(went_on) and not stop():
+            if not went_on and not stop():
                 # Not handed back: it is taken up again when its lease has run out, and holds no thread until then.
                 log.info("a job waits for what is being sent", extra={"job": job_id})
                 return
@@ -59,6 +62,32 @@ def run(service: TokenRefreshService, job_id: int, *, threads: int, stop: Callab
             jobs.end(conn, job_id, now=real_now())
 
 
+def _next(service: TokenRefreshService, job: Row, flying: Flying, limit: int) -> list[str]:
+    """Subjects that are not done yet and that no thread has; none when who ordered it may not any more: what is under
+    way is then written down before the job is cancelled."""
+    taken = {subject for piece in flying.values() for subject in piece}
+    with reading(service.engine) as conn:
+        if rights.why_not(conn, job.by, job.kind) is not None:
+            return []
+        found = jobs.next_items(conn, job.id, limit=limit + len(taken))
+    return [subject for subject in found if subject not in taken]
+
+
+def _landed(flying: Flying, *, rest: int) -> bool:
+    """Wait until only `rest` pieces are under way, so that no thread waits for the slowest; whether one that ended went
+    on. What one raises ends the others that have not begun."""
+    went_on = False
+    for done in as_completed(list(flying)):
+        del flying[done]
+        if done.exception() is not None:
+            for other in flying:
+                other.cancel()
+        went_on |= done.result()
+        if len(flying) <= rest:
+            break
+    return went_on
+
+
 def _one(service: TokenRefreshService, job: Row, piece: Sequence[str]) -> bool:
     went_on = KINDS[job.kind].work(service, job, piece)
     failpoints.hit("job.mid_chunk")
@@ -66,13 +95,15 @@ def _one(service: TokenRefreshService, job: Row, piece: Sequence[str]) -> bool:
 
 
 def _refresh(service: TokenRefreshService, job: Row, fingerprint: str) -> bool:
-    if _was_stopped(service, job):
-        raise Conflict()
-    if job.total > 1 and _is_paused(service):
-        return False
+    with looking(service.engine) as conn:
+        if not jobs.is_going(conn, job.id, by=service.worker):
+            raise Conflict()  # asked before Meta is called: what is cancelled or paused costs no further refresh
+        if job.total > 1 and incidents.gate(conn, now=service.clock()) is not None:
+            return False  # the job waits for the incident's end, and no row of it fails for that
     try:
         done = service.refresh(fingerprint, trigger="bulk" if job.total > 1 else "manual", by=job.by)
-        outcome, words = ("ok" if done.usable else "failed"), f"{done.outcome}: {done.words}"
+        outcome = "ok" if done.usable else "failed"
+        words = done.words if done.words == done.outcome else f"{done.outcome}: {done.words}"
     except CoreError as error:
         outcome, words = "failed", str(error)
     failpoints.hit("job.before_record")
@@ -83,26 +114,15 @@ def _refresh(service: TokenRefreshService, job: Row, fingerprint: str) -> bool:
     return True
 
 
-def _is_paused(service: TokenRefreshService) -> bool:
-    """Whether an incident is open: the job waits for its end and no row of it fails for that."""
-    with reading(service.engine) as conn:
-        return incidents.gate(conn, now=service.clock()) is not None
-
-
-def _was_stopped(service: TokenRefreshService, job: Row) -> bool:
-    """Asked before Meta is called, so that a job that is cancelled or paused costs no further refresh."""
-    with reading(service.engine) as conn:
-        return not jobs.is_going(conn, job.id, by=service.worker)
-
-
 def _retry(service: TokenRefreshService, job: Row, subjects: Sequence[str]) -> bool:
     """Make dead or parked events due again, and their results known, in one transaction; where one of them does not go
     together with the others, each in its own."""
     try:
         insist(service.engine, lambda conn: _record(service, job, conn, _send_again(conn, subjects, real_now())))
     except Conflict:
-        if _was_stopped(service, job):
-            raise
+        with looking(service.engine) as conn:
+            if not jobs.is_going(conn, job.id, by=service.worker):
+                raise
         if len(subjects) > 1:
             return all(_retry(service, job, [subject]) for subject in subjects)
         log.warning("an event was changed while it was to be sent again", extra={"job": job.id, "event": subjects[0]})

@@ -25,7 +25,7 @@ from core.services.batches import Batch, Probe
 from core.services.noticing import notice
 from core.services.policy import Policy
 from core.services.refusals import LOOK_AGAIN
-from core.store import apps, outbox, pixels, reach, tokens
+from core.store import apps, outbox, pixels, reach, ready, tokens
 from core.store.apps import App
 from core.store.database import writing
 from core.store.pixels import Lease
@@ -128,7 +128,7 @@ def _claim(
     """
     if not asked and probe is None and incidents.shut(conn, now=now):
         return None
-    events = outbox.take(conn, lease.pixel_id, now=now, count=MAX_EVENTS, size=MAX_BYTES)
+    events = ready.take(conn, lease.pixel_id, now=now, count=MAX_EVENTS, size=MAX_BYTES)
     if not events:
         return None
     theirs = {event.app_id for event in events}
@@ -138,7 +138,7 @@ def _claim(
         return _bury_orphans(conn, lease, events[0].app_id, now)
     group = [other.id for other in found.values() if _goes_with(other, app)]
     if len(group) < len(theirs):
-        events = outbox.take(conn, lease.pixel_id, group, now=now, count=MAX_EVENTS, size=MAX_BYTES)
+        events = ready.take(conn, lease.pixel_id, group, now=now, count=MAX_EVENTS, size=MAX_BYTES)
     known = tokens.get(conn, app.token.fingerprint) if app.token else None
     batch = Batch(lease, app.token, app.test_event_code, _is_ours(known, policy), tuple(events), probe)
     failure = _why_not(conn, app, known, policy, now)
@@ -206,6 +206,6 @@ def _park(conn: Connection, batch: Batch, failure: str, app: App, now: datetime)
 
 def _bury_orphans(conn: Connection, lease: Lease, app_id: str, now: datetime) -> Claim:
     """The app was deleted on the platform: nobody can send its events any more."""
-    events = outbox.take(conn, lease.pixel_id, [app_id], now=now, count=MAX_EVENTS, size=MAX_BYTES)
+    events = ready.take(conn, lease.pixel_id, [app_id], now=now, count=MAX_EVENTS, size=MAX_BYTES)
     outbox.move(conn, "bury", [event.id for event in events], failure="app_gone")
     return Claim(Batch(lease, None, None, False, tuple(events)), "app_gone")

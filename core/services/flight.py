@@ -87,7 +87,7 @@ class Flight:
         give_up = time.monotonic() + tokens.LEASE.total_seconds()
         while True:
             with writing(self.engine) as conn:
-                if tokens.lease(conn, fingerprint, by=lease, now=self.clock()):
+                if tokens.lease(conn, fingerprint, by=lease, now=self.clock()) is not None:
                     return
             if time.monotonic() > give_up:
                 raise Conflict("this token is being refreshed by another worker: try again")

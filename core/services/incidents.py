@@ -91,11 +91,14 @@ class Refusal(Protocol):
     def trace_id(self) -> str | None: ...
 
 
-def gate(conn: Connection, *, now: datetime, fingerprint: str | None = None) -> Pause | None:
-    """Why Meta may not be called now, or None: an incident is open, or this token's user is at its limit."""
+def gate(conn: Connection, *, now: datetime, fingerprint: str | None = None, known: Row | None = None) -> Pause | None:
+    """Why Meta may not be called now, or None: an incident is open, or this token's user is at its limit.
+
+    `known`: the token's row, where it was just read.
+    """
     for incident in incidents.open_ones(conn):
         return Pause(incident.kind, incident.probe_at, f"paused: {SENTENCES[incident.kind]}")
-    known = tokens.get(conn, fingerprint) if fingerprint else None
+    known = tokens.get(conn, fingerprint) if fingerprint else known
     if known is None or known.wait_until is None or known.wait_until <= now:
         return None
     return Pause(known.wait_failure, known.wait_until, "paused: Meta limits the calls with this token")

@@ -23,7 +23,7 @@ from core.services.batches import Probe
 from core.services.delivery import deliver
 from core.services.incidents import APP_CONFIG, BACKOFF, META_AWAY, RATE_LIMITED
 from core.services.policy import DAY, Policy
-from core.store import history, outbox, tokens
+from core.store import history, outbox, ready, tokens
 from core.store import incidents as keeper
 from core.store.database import reading, writing
 
@@ -75,7 +75,7 @@ def _pixels(conn: Connection, incident: Row[Any], now: datetime) -> list[str] | 
     """Pixels to try until one is answered; none: ask about our app; None: wait for a pixel that may be tried."""
     if incident.kind == APP_CONFIG:
         return []
-    if found := outbox.due_pixels(conn, now=now):
+    if found := ready.pixels(conn, now=now):
         return random.sample(found, min(len(found), CANDIDATES))
     patient = now - PATIENCE <= incident.probe_at <= now and outbox.has_due(conn, now=now)
     return None if patient else []
@@ -164,7 +164,7 @@ def _pace(conn: Connection, incident: Row[Any], now: datetime) -> int:
     around = keeper.current(conn, since=incident.opened_at - NORMAL - incidents.RETURNING, now=now)
     until = min(row.opened_at for row in [incident, *around]) - incidents.AWAY_FOR
     before = history.count_attempts(conn, since=until - NORMAL, until=until) / (NORMAL / timedelta(minutes=1))
-    waiting = len(outbox.due_pixels(conn, now=now))
+    waiting = len(ready.pixels(conn, now=now))
     return max(round(ON_RETURN * before), waiting // TURN_WITHIN, FEWEST, *(row.pace or 0 for row in around))
 
 

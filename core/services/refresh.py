@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Engine, Row
+from sqlalchemy import Engine, Row
 
 from core import failpoints
 from core.clock import now as real_now
@@ -21,32 +20,19 @@ from core.meta.answers import TokenFacts
 from core.meta.failures import Failure
 from core.meta.graph import Graph, GraphError
 from core.secret import Secret
-from core.services import damaged, incidents, settle
+from core.services import incidents, settle
 from core.services.flight import Flight, Refreshed, replaced
 from core.services.ladder import TOKEN_FAILURES, USABLE, Outcome, Result, climb
-from core.services.noticing import notice
 from core.services.policy import ON_ERROR_PAUSE, Policy
 from core.services.settle import Order
-from core.services.standing import AUTOMATIC, rests, standing
+from core.services.taking import Asked, Before, Begun, before, catch_up, introduce, see, take_up
 from core.store import apps, database, tokens
 from core.store.apps import App
-from core.store.database import reading, writing
+from core.store.database import looking, reading, writing
 
 __all__ = ["Refreshed", "TokenRefreshService"]
 
 log = logging.getLogger("refresh")
-
-# Triggers that wait while something is wrong for all of us at once; a person may try all the same.
-_PAUSED = AUTOMATIC | {"bulk"}
-
-
-@dataclass(frozen=True, slots=True)
-class _Begun:
-    """The lease is ours: who holds the token, and for which app it was refused."""
-
-    lease: str
-    holding: list[App]
-    broken_app: str | None
 
 
 class TokenRefreshService:
@@ -78,7 +64,8 @@ class TokenRefreshService:
         ends = [moment for moment in (app.expires_at, known.expires_at if known else None) if moment]
         if not broken and not self.policy.near_end(min(ends, default=None), self.clock()):
             return Refreshed(Outcome.STILL_VALID, app.token.fingerprint)
-        return self.refresh(app.token.fingerprint, trigger=trigger, by=by, user_id=app.user_id, app_id=app.id)
+        mine = {"user_id": app.user_id, "app_id": app.id}
+        return self.refresh(app.token.fingerprint, trigger=trigger, by=by, known=known, **mine)
 
     def refresh_all_user_tokens(self, user_id: str, *, trigger: str = "manual", by: str = "library") -> list[Refreshed]:
         """Refresh every token that the apps of this user (`User.id` or e-mail) hold, once each; NotFound."""
@@ -108,7 +95,7 @@ class TokenRefreshService:
         def mend() -> Refreshed:
             if not broken:
                 self._break(app, error.failure, error.words or str(error))
-            return self._mend(token, trigger="on_error", by=by, user_id=app.user_id, app_id=app.id)
+            return self._mend(Asked(token, "on_error", by, app.user_id, app.id, self.clock()), known)
 
         return self.flight.join((token, app.user_id, "on_error"), mend).usable
 
@@ -134,74 +121,64 @@ class TokenRefreshService:
         assert app.token is not None
         now = self.clock()
         with writing(self.engine) as conn:
-            self._see(conn, app, now)
+            see(conn, app, self.policy, now=now)
             tokens.break_(
                 conn, app.token.fingerprint, failure=str(failure), words=redact(words)[:500], app_id=app.id, now=now
             )
             apps.mirror(conn, app.id, app.token.fingerprint)
 
     def refresh(
-        self, fingerprint: str, *, trigger: str, by: str, user_id: str | None = None, app_id: str | None = None
+        self,
+        fingerprint: str,
+        *,
+        trigger: str,
+        by: str,
+        user_id: str | None = None,
+        app_id: str | None = None,
+        known: Row | None = None,
     ) -> Refreshed:
-        """Mend one token for the apps of `user_id`, or of every user that holds it.
+        """Mend one token for the apps of `user_id`, or of every user that holds it; `known` is its row, where the
+        caller has just looked.
 
         Whoever comes while another refreshes the same token waits for that result.
         """
-        key = (fingerprint, user_id, trigger)
-        how = {"trigger": trigger, "by": by, "user_id": user_id, "app_id": app_id}
-        return self.flight.join(key, lambda: self._mend(fingerprint, **how))  # type: ignore[arg-type]
+        asked = Asked(fingerprint, trigger, by, user_id, app_id, self.clock())
+        return self.flight.join((fingerprint, user_id, trigger), lambda: self._mend(asked, known))
 
-    def _mend(
-        self, fingerprint: str, *, trigger: str, by: str, user_id: str | None = None, app_id: str | None = None
-    ) -> Refreshed:
-        started = self.clock()
+    def _mend(self, asked: Asked, known: Row | None) -> Refreshed:
+        if known is None:
+            with looking(self.engine) as conn:
+                known = tokens.get(conn, asked.fingerprint)
+        if known is None:
+            introduce(self.engine, asked, self.policy, now=self.clock())
         while True:
-            known = self._catch_up(fingerprint, user_id)
-            begun = None if self.flight.is_taken(known) else self._begin(fingerprint, trigger, self.clock())
+            begun = None if self.flight.is_taken(known) else self._take_up(asked)
             if isinstance(begun, Refreshed):
                 return begun
             if begun is not None:
-                break
-            waited = self.flight.wait(fingerprint, user_id, started)
+                return self._carry_out(begun)
+            known = None
+            waited = self.flight.wait(asked.fingerprint, asked.user_id, asked.started_at)
             if waited is not None:
                 return waited
+
+    def _take_up(self, asked: Asked) -> Begun | Refreshed | None:
+        return take_up(self.engine, asked, self.policy, lease=self.flight.new_lease(), now=self.clock())
+
+    def _carry_out(self, begun: Begun) -> Refreshed:
+        """The last of the orders gives the lease back."""
+        first, *others = begun.orders
         try:
-            users = [user_id] if user_id else sorted({app.user_id for app in begun.holding})
-            app_id = app_id or begun.broken_app
-            runs = [self._run(Order(fingerprint, user, app_id, trigger, by, started, begun.lease)) for user in users]
-        finally:
-            self.flight.give_back(fingerprint, begun.lease)
-        return runs[-1]
-
-    def _begin(self, fingerprint: str, trigger: str, now: datetime) -> _Begun | Refreshed | None:
-        """Take the lease: None when somebody else was quicker; the answer when there is nothing to do now."""
-        with writing(self.engine) as conn:
-            holding = apps.holders(conn, fingerprint)
-            for app in holding:
-                self._see(conn, app, now)
-            known = tokens.get(conn, fingerprint)
-            if not holding or known is None:
-                settle.match_cases(conn, fingerprint, now=now)
-                return replaced(fingerprint)
-            if all(app.token is None for app in holding):
-                if known.next_refresh_at is not None and known.next_refresh_at <= now:  # or it holds up the others
-                    tokens.plan(conn, fingerprint, now + ON_ERROR_PAUSE)
-                return Refreshed(Outcome.NEEDS_RECONNECT, fingerprint, words=damaged.WORDS[holding[0].unreadable])
-            if trigger in AUTOMATIC and (rested := rests(conn, known, now)):
-                return rested
-            if waiting := self._waits(conn, known, trigger, now):
-                return waiting
-            lease = self.flight.new_lease()
-            mine = tokens.lease(conn, fingerprint, by=lease, now=now)
-        return _Begun(lease, holding, known.broken_app) if mine else None
-
-    def _waits(self, conn: Connection, known: Row, trigger: str, now: datetime) -> Refreshed | None:
-        """The answer while Meta must not be called: nothing is counted against the token."""
-        pause = incidents.gate(conn, now=now, fingerprint=known.fingerprint)
-        limited = known.wait_until is not None and known.wait_until > now
-        if pause is None or not (limited or trigger in _PAUSED):
-            return None
-        return Refreshed(Outcome.UNREACHABLE, known.fingerprint, words=pause.words)
+            done = self._run(first, begun.first, last=not others)
+            for order in others:
+                with reading(self.engine) as conn:
+                    known, theirs = tokens.get(conn, order.fingerprint), apps.of_user(conn, order.user_id)
+                    was = before(conn, order, known, theirs, self.policy, self.clock())
+                done = self._run(order, was, last=order is others[-1])
+        except BaseException:
+            self.flight.give_back(first.fingerprint, first.lease)
+            raise
+        return done
 
     def take_over(
         self,
@@ -220,7 +197,7 @@ class TokenRefreshService:
         Conflict when the lease cannot be had.
         """
         started = self.clock()
-        if self._catch_up(fingerprint, user_id) is None:
+        if catch_up(self.engine, fingerprint, user_id, self.policy, now=started) is None:
             return replaced(fingerprint)
         lease = self.flight.new_lease()
         self.flight.insist(fingerprint, lease)
@@ -229,64 +206,51 @@ class TokenRefreshService:
         try:
             with reading(self.engine) as conn:
                 holding = [app for app in apps.holders(conn, fingerprint) if app.user_id == user_id]
-            order = Order(fingerprint, user_id, app_id, trigger, by, started, lease)
-            return self._settle(order, result, holding) if holding else replaced(fingerprint)
-        finally:
+            if holding:
+                order = Order(fingerprint, user_id, app_id, trigger, by, started, lease)
+                return self._settle(order, result, holding, last=True)
             self.flight.give_back(fingerprint, lease)
+        except BaseException:
+            self.flight.give_back(fingerprint, lease)
+            raise
+        return replaced(fingerprint)
 
-    def _run(self, order: Order) -> Refreshed:
-        with reading(self.engine) as conn:
-            holding = [app for app in apps.holders(conn, order.fingerprint) if app.user_id == order.user_id]
-            stands = standing(conn, order, holding, self.policy, self.clock()) if holding else None
-        if stands is None:
+    def _run(self, order: Order, was: Before | None, *, last: bool) -> Refreshed:
+        if was is None:
+            if last:
+                self.flight.give_back(order.fingerprint, order.lease)
             return replaced(order.fingerprint)
+        holding = was.holding
         shown = next((app.public_id for app in holding if app.id == order.app_id), holding[0].public_id)
         log.info("[Token Refresh] Token for app %s expired or expiring soon, refreshing...", shown)
-        result = climb(self.graph, stands, self.policy, now=self.clock())
-        refreshed = self._settle(order, result, holding)
+        result = climb(self.graph, was.standing, self.policy, now=self.clock())
+        refreshed = self._settle(order, result, holding, last=last)
         if refreshed.usable:
             log.info("[Token Refresh] ✅ Token refreshed successfully for app %s", shown)
         else:
             log.error("[Token Refresh] ❌ Failed to refresh token for app %s: %s", shown, refreshed.words)
         return refreshed
 
-    def _settle(self, order: Order, result: Result, holding: list[App]) -> Refreshed:
-        now = self.clock()
+    def _settle(self, order: Order, result: Result, holding: list[App], *, last: bool) -> Refreshed:
+        """`last`: nothing else is done under this lease, it is given back with the result."""
+        now, failed = self.clock(), result.failure is not None
+        over = last and not failed
         try:
             # An exchanged token must not be lost to a passing deadlock: the transaction is made again.
             written = database.insist(
-                self.engine, lambda conn: settle.settle(conn, order, result, self.policy, now=now)
+                self.engine, lambda conn: settle.settle(conn, order, result, self.policy, now=now, last=over)
             )
         except Conflict:
             lost = Refreshed(Outcome.UNREACHABLE, order.fingerprint, words="another worker took this refresh over")
             return self.flight.wait(order.fingerprint, order.user_id, order.started_at) or lost
         failpoints.hit("refresh.after_store")
-        if result.failure is not None:
+        if failed:  # whoever comes next finds the incident open
             with writing(self.engine) as conn:
+                if last:
+                    tokens.release(conn, order.fingerprint, by=order.lease)
                 incidents.report(conn, result, now=now, foreign=result.foreign, fingerprint=order.fingerprint)
         current = result.token.fingerprint if result.token and written else order.fingerprint
         released = 0
         if result.outcome in USABLE:
             released = settle.release(self.engine, [app.id for app in holding], order.fingerprint, now=now)
         return Refreshed(result.outcome, current, len(written), released, result.words or str(result.outcome))
-
-    def _catch_up(self, fingerprint: str, user_id: str | None) -> Row | None:
-        """What we know of this token, after taking note of tokens that the platform stored for its user's apps (or
-        those of all its users) and that no watch has seen yet."""
-        with reading(self.engine) as conn:
-            known = tokens.get(conn, fingerprint)
-            holding = [] if user_id else [app.user_id for app in apps.holders(conn, fingerprint)]
-            users = {user_id or (known.user_id if known else None), *holding}
-            theirs = (app for user in users for app in apps.of_user(conn, user))
-            unseen = [app for app in theirs if app.token and app.fingerprint != app.seen]
-        if not unseen:
-            return known
-        now = self.clock()
-        with writing(self.engine) as conn:
-            notice(conn, unseen, self.policy, now=now)
-            return tokens.get(conn, fingerprint)
-
-    def _see(self, conn: Connection, app: App, now: datetime) -> None:
-        assert app.fingerprint is not None
-        due = self.policy.first_refresh(app.fingerprint, app.expires_at, now)
-        tokens.see(conn, app.fingerprint, user_id=app.user_id, now=now, next_refresh_at=due)

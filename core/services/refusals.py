@@ -15,7 +15,7 @@ from core.meta.graph import GraphError
 from core.services.batches import Batch
 from core.services.outcome import USABLE
 from core.store import history, outbox, pixels, reach, tokens
-from core.store.outbox import Payload
+from core.store.ready import Payload
 from core.store.wake import Work, wake
 
 log = logging.getLogger("delivery")

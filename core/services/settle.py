@@ -33,12 +33,13 @@ class Order:
     lease: str
 
 
-def settle(conn: Connection, order: Order, result: Result, policy: Policy, *, now: datetime) -> list[str]:
+def settle(conn: Connection, order: Order, result: Result, policy: Policy, *, now: datetime, last: bool) -> list[str]:
     """Write a refresh's result in one transaction; the ids of the apps that now hold another token.
 
+    `last`: nothing else is done under this lease, and it is given back.
     Conflict when the lease was lost meanwhile: somebody else's result stands.
     """
-    if not tokens.holds(conn, order.fingerprint, by=order.lease, now=now):
+    if not tokens.holds(conn, order.fingerprint, by=order.lease, now=now, last=last):
         raise Conflict("another worker took this refresh over")
     holding = [app for app in apps.holders(conn, order.fingerprint) if app.user_id == order.user_id]
     before = holding[0].expires_at if holding else None
@@ -64,10 +65,10 @@ def _store(
     new = result.token.fingerprint
     obtained = None if result.outcome is Outcome.ADOPTED else now
     due = _next(policy, new, result, now)
-    tokens.see(conn, new, user_id=order.user_id, now=now, next_refresh_at=due, obtained_at=obtained)
+    is_new = tokens.see(conn, new, user_id=order.user_id, now=now, next_refresh_at=due, obtained_at=obtained)
     if result.facts:
         tokens.learn(conn, new, result.facts, now=now)
-    known = tokens.get(conn, new)
+    known = None if is_new else tokens.get(conn, new)
     proved = result.outcome is Outcome.RECONNECTED or (result.facts is not None and result.facts.is_valid)
     if proved and known is not None and known.broken_since is not None:
         tokens.mend(conn, new, next_refresh_at=due)
@@ -86,7 +87,8 @@ def match_cases(conn: Connection, fingerprint: str, *, now: datetime, but: str |
     if not users:
         tokens.retire(conn, fingerprint)
     cases.close(conn, fingerprint, now=now, still=users)
-    open_cases(conn, fingerprint, users, now=now)
+    if users:
+        open_cases(conn, fingerprint, users, now=now)
 
 
 def open_cases(conn: Connection, fingerprint: str, users: Iterable[str], *, now: datetime) -> None:

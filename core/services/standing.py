@@ -12,7 +12,7 @@ from core.services.flight import Refreshed
 from core.services.outcome import USABLE, Outcome, Standing
 from core.services.policy import DAY, EXCHANGES_A_DAY, ON_ERROR_PAUSE, SOFT_A_DAY, Policy
 from core.services.settle import Order
-from core.store import apps, history, tokens
+from core.store import history, tokens
 from core.store.apps import App
 
 # Meta took the exchange and the end did not move.
@@ -21,9 +21,17 @@ _IN_VAIN = (str(Outcome.NOT_EXTENDED), str(Outcome.NEW_TOKEN_SAME_EXPIRY))
 AUTOMATIC = frozenset({"scheduled", "on_error"})
 
 
-def standing(conn: Connection, order: Order, holding: list[App], policy: Policy, now: datetime) -> Standing:
-    """The order's token as it stands in the apps of its user (`holding`: one at least)."""
-    known = tokens.get(conn, order.fingerprint)
+def standing(
+    conn: Connection,
+    order: Order,
+    known: Row | None,
+    theirs: list[App],
+    holding: list[App],
+    policy: Policy,
+    now: datetime,
+) -> Standing:
+    """The order's token as it stands in the apps of its user: `theirs` are all of them, `holding` (one at least) those
+    that hold it. `known` is its row."""
     token = next((app.token for app in holding if app.token), None)
     assert token is not None
     broken = known is not None and known.broken_since is not None
@@ -43,7 +51,7 @@ def standing(conn: Connection, order: Order, holding: list[App], policy: Policy,
         scopes=tuple((known.scopes or "").split()) if known else (),
         never_expires=known is not None and known.never_expires,
         pixels=tuple(dict.fromkeys(app.pixel_id for app in holding if app.pixel_id)),
-        siblings=_siblings(conn, order, holding[0], policy, now),
+        siblings=_siblings(conn, theirs, holding[0], policy, now),
     )
 
 
@@ -51,8 +59,10 @@ def rests(conn: Connection, known: Row, now: datetime) -> Refreshed | None:
     """The answer without asking Meta: only the merchant can mend it, or the next try has its time."""
     if known.needs_reconnect:
         return Refreshed(Outcome.NEEDS_RECONNECT, known.fingerprint, words=known.broken_words or "")
+    if known.next_refresh_at is None or known.next_refresh_at <= now:
+        return None
     last = history.last_refresh(conn, known.fingerprint, since=now - DAY)
-    if last is None or known.next_refresh_at is None or known.next_refresh_at <= now:
+    if last is None:
         return None
     return Refreshed(Outcome(last.outcome), known.fingerprint, words=last.words or "")
 
@@ -87,14 +97,18 @@ def _may_exchange(conn: Connection, fingerprint: str, now: datetime) -> bool:
     return history.in_vain(conn, fingerprint, _IN_VAIN, since=now - DAY, limit=EXCHANGES_A_DAY) < EXCHANGES_A_DAY
 
 
-def _siblings(conn: Connection, order: Order, app: App, policy: Policy, now: datetime) -> list[tuple[Secret, datetime]]:
-    """Newer tokens of the user's other apps that nobody has refused, the latest end first."""
-    newer = []
-    for other in apps.of_user(conn, order.user_id):
-        if other.token is None or other.token == app.token or other.expires_at is None:
-            continue
-        known = tokens.get(conn, other.token.fingerprint)
-        healthy = known is None or known.broken_since is None
-        if healthy and other.expires_at > now + policy.soon and other.expires_at > (app.expires_at or now):
-            newer.append((other.token, other.expires_at))
-    return sorted(newer, key=lambda pair: pair[1], reverse=True)[:1]
+def _siblings(
+    conn: Connection, theirs: list[App], app: App, policy: Policy, now: datetime
+) -> list[tuple[Secret, datetime]]:
+    """Of the newer tokens of the user's other apps that nobody has refused, the one with the latest end."""
+    later = max(now + policy.soon, app.expires_at or now)
+    newer = [
+        (other.token, other.expires_at)
+        for other in theirs
+        if other.token and other.token != app.token and other.expires_at and other.expires_at > later
+    ]
+    for token, expires_at in sorted(newer, key=lambda pair: pair[1], reverse=True):
+        known = tokens.get(conn, token.fingerprint)
+        if known is None or known.broken_since is None:
+            return [(token, expires_at)]
+    return []

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from core.services import damaged, incidents, settle
 from core.services.noticing import notice
 from core.services.policy import Policy
-from core.store import apps, jobs, outbox, reach, tokens
+from core.store import apps, jobs, outbox, reach, ready, tokens
 from core.store.database import reading, writing
 from core.store.wake import Work
 
@@ -27,7 +27,7 @@ def due_work(engine: Engine, *, now: datetime) -> list[tuple[Work, str]]:
         held = paused or incidents.paced(conn, now=now)
         broken = [] if paused else tokens.due_for_refresh(conn, now=now, limit=REFRESHES_AT_ONCE, broken=True)
         open_jobs = jobs.due(conn, now=now)
-        due_pixels = [] if held else outbox.due_pixels(conn, now=now)
+        due_pixels = [] if held else ready.pixels(conn, now=now)
     return [
         *((Work.REFRESH, found) for found in broken),
         *((Work.RUN, found) for found in open_jobs),

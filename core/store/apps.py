@@ -6,9 +6,10 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, column, func, literal, null, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, Text, bindparam, column, func, literal, null, or_, select
 from sqlalchemy.exc import IntegrityError
 
 from core.errors import NotFound, Refused
@@ -105,7 +106,7 @@ def ids_of_shop(conn: Connection, domain: str) -> list[str]:
 
 
 def of_ids(conn: Connection, ids: Iterable[str]) -> list[App]:
-    return list(_read(conn, _apps(conn).where(app.c.id.in_(list(ids)))))
+    return list(_read(conn, _of_ids(_apps(conn)), {"ids": list(ids)}))
 
 
 def of_user(conn: Connection, user_id: str | None) -> list[App]:
@@ -137,6 +138,14 @@ def holders(conn: Connection, fingerprint: str) -> list[App]:
     """Apps that hold this token now; the mirror in `capi_app` finds them, AppSettings decides."""
     mirrored = _apps(conn).where(capi_app.c.fingerprint == fingerprint).order_by(app.c.id)
     return [found for found in _read(conn, mirrored) if found.fingerprint == fingerprint]
+
+
+def around(conn: Connection, fingerprint: str, user_id: str | None) -> list[App]:
+    """All apps of everybody who holds the token by the mirror in `capi_app`, and of this user."""
+    holding = app.alias()
+    theirs = select(holding.c.userId).join(capi_app, capi_app.c.app_id == holding.c.id)
+    users = theirs.where(capi_app.c.fingerprint == fingerprint).union(select(literal(user_id, Text)))
+    return list(_read(conn, _apps(conn).where(app.c.userId.in_(users)).order_by(app.c.id)))
 
 
 def user_id_of(conn: Connection, name: str) -> str:
@@ -212,8 +221,19 @@ def add(conn: Connection, *, name: str, email: str, shop_domain: str | None, pix
 
 
 def _apps(conn: Connection) -> Select[Any]:
-    enabled = app_settings.c.metaPixelEnabled if has_column(conn, "AppSettings", "metaPixelEnabled") else literal(True)
-    test_code = app_settings.c.metaTestEventCode if has_column(conn, "AppSettings", "metaTestEventCode") else null()
+    optional = "metaPixelEnabled", "metaTestEventCode"
+    return _selected(*(has_column(conn, "AppSettings", name) for name in optional))
+
+
+@cache
+def _of_ids(every: Select[Any]) -> Select[Any]:
+    return every.where(app.c.id.in_(bindparam("ids", expanding=True)))
+
+
+@cache
+def _selected(has_enabled: bool, has_test_code: bool) -> Select[Any]:
+    enabled = app_settings.c.metaPixelEnabled if has_enabled else literal(True)
+    test_code = app_settings.c.metaTestEventCode if has_test_code else null()
     return (
         select(
             app.c.id,
@@ -241,9 +261,9 @@ def _one(conn: Connection, where: ColumnElement[bool], shown: str) -> App:
     return found
 
 
-def _read(conn: Connection, wanted: Select[Any]) -> Iterator[App]:
+def _read(conn: Connection, wanted: Select[Any], named: dict[str, Any] | None = None) -> Iterator[App]:
     opened = token_column.Opener(conn)
-    for row in conn.execute(wanted).all():
+    for row in conn.execute(wanted, named).all():
         yield _app(row, opened(row.metaAccessToken, row.id, seen=row.fingerprint))
 
 

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from sqlalchemy import (
     ARRAY,
     BigInteger,
+    BindParameter,
     ColumnElement,
     Connection,
     Engine,
@@ -37,12 +38,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, InvalidatePoolError, NoSuchModuleError, OperationalError
 
 from core.errors import SettingsError, StoreError
 
 LOCK_ORDER = ("capi_pixel", "capi_token", "AppSettings", "capi_app", "capi_reach", "capi_outbox", "capi_event")
 _BUSY_MS = 10_000
+# A pooled connection that was used so lately, in seconds, is taken to be alive.
+_RESTED = 1.0
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _IDLE_IN_TRANSACTION = "25P03"
 # Who is gone without a word (a cut wire, a machine without power) is missed within some 20 seconds: TCP by itself gives
@@ -98,12 +101,12 @@ def open_engine(database_url: str, *, pool_size: int = 8) -> Engine:
             url,
             pool_size=pool_size,
             max_overflow=pool_size,
-            pool_pre_ping=True,
             hide_parameters=True,
             connect_args=CONNECT,
         )
     except NoSuchModuleError:
         raise SettingsError("DATABASE_URL: the PostgreSQL driver psycopg is not installed") from None
+    _ask_rested(engine)
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _: Any) -> None:
@@ -122,6 +125,27 @@ def open_engine(database_url: str, *, pool_size: int = 8) -> Engine:
     return engine
 
 
+def _ask_rested(engine: Engine) -> None:
+    """A connection that has rested is asked whether it still lives before it is used: the server may be a new one.
+
+    SQLAlchemy's `pool_pre_ping` asks every time, which is one more round trip for each short transaction.
+    """
+
+    @event.listens_for(engine, "checkin")
+    def rests(_: Any, record: Any) -> None:
+        record.info["rests_since"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def ask(connection: Any, record: Any, _: Any) -> None:
+        since = record.info.get("rests_since")  # none: it is new
+        if since is None or time.monotonic() < since + _RESTED:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error:
+            raise InvalidatePoolError from None
+
+
 def _open_sqlite(url: URL) -> Engine:
     if not url.database or url.database == ":memory:":
         raise SettingsError("DATABASE_URL: endpoint, worker and console share one SQLite file; name a file")
@@ -137,12 +161,13 @@ def _open_sqlite(url: URL) -> Engine:
         execution_options={"capi_turn": threading.Lock()},
     )
     # 16 MB between checkpoints, four times the default: a backlog that drains writes many pages again and again.
-    pragmas = (f"busy_timeout={_BUSY_MS}", "synchronous=FULL", "foreign_keys=ON", "wal_autocheckpoint=4000")
+    # Nor are pages that come free written once more, with zeros, as some builds of SQLite have it: `core.store.wiping`.
+    pragmas = ("synchronous=FULL", "foreign_keys=ON", "wal_autocheckpoint=4000", "secure_delete=FAST")
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _: Any) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves
-        for pragma in pragmas:
+        for pragma in (f"busy_timeout={_BUSY_MS}", *pragmas):
             connection.execute(f"PRAGMA {pragma}")
         _use_wal(connection)
 
@@ -223,6 +248,14 @@ def reading(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
+@contextmanager
+def looking(engine: Engine) -> Iterator[Connection]:
+    """For looks that each stand by themselves: on PostgreSQL nothing is begun or ended around them."""
+    options = {} if is_embedded(engine) else {"isolation_level": "AUTOCOMMIT"}
+    with engine.connect().execution_options(**options) as connection:
+        yield connection
+
+
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     """`items` in pieces of at most `size`, so that no statement grows without bound."""
     for start in range(0, len(items), size):
@@ -231,10 +264,20 @@ def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 
 def among(conn: Connection, column: ColumnElement[int], ids: Sequence[int]) -> ColumnElement[bool]:
     """`column IN ids`, the ids as one text: a thousand parameters cost more than finding the rows."""
+    return in_list(conn.dialect.name, column, bindparam(None, as_list(conn, ids), type_=Text))
+
+
+def as_list(conn: Connection, ids: Sequence[int]) -> str:
+    """Ids as the one text that `in_list` takes."""
     listed = ",".join(map(str, ids))
-    if conn.dialect.name == "postgresql":
-        return column == any_(cast(bindparam(None, f"{{{listed}}}", type_=Text), ARRAY(BigInteger)))
-    return column.in_(select(func.json_each(f"[{listed}]").table_valued("value").c.value))
+    return f"{{{listed}}}" if conn.dialect.name == "postgresql" else f"[{listed}]"
+
+
+def in_list(dialect: str, column: ColumnElement[int], listed: BindParameter[str]) -> ColumnElement[bool]:
+    """`among` for a statement that is made once: the ids come with each run, by `as_list`."""
+    if dialect == "postgresql":
+        return column == any_(cast(listed, ARRAY(BigInteger)))
+    return column.in_(select(func.json_each(listed).table_valued("value").c.value))
 
 
 def upsert(conn: Connection, table: Table, key: dict[str, Any], values: dict[str, Any]) -> None:

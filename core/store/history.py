@@ -15,6 +15,7 @@ LONGEST_REFRESH = timedelta(minutes=2)
 
 # What the column holds: 24 days.
 _MOST_MS = 2**31 - 1
+_APPENDED = {table: table.insert().returning(table.c.id) for table in (capi_attempt, capi_refresh)}
 
 
 def add_refresh(conn: Connection, **row: Any) -> int:
@@ -40,10 +41,10 @@ def in_vain(conn: Connection, fingerprint: str, outcomes: Collection[str], *, si
     r = capi_refresh.c
     count, name = 0, fingerprint
     while count < limit:
-        its = select(func.count()).where(r.fingerprint == name, r.outcome.in_(outcomes), r.started_at >= since)
-        count += conn.scalar(its) or 0
-        made = select(r.fingerprint).where(r.new_fingerprint == name, r.outcome.in_(outcomes), r.started_at >= since)
-        before = conn.scalar(made.order_by(r.id.desc()).limit(1))
+        its = select(r.fingerprint).where(_its(name), r.outcome.in_(outcomes), r.started_at >= since)
+        found = conn.scalars(its.order_by(r.id.desc())).all()
+        count += found.count(name)
+        before = next((one for one in found if one != name), None)  # that became it
         if before is None:
             break
         name = before
@@ -89,4 +90,4 @@ def count_refusals(conn: Connection, fingerprint: str, *, failure: str, since: d
 def _append(conn: Connection, table: Any, row: dict[str, Any]) -> int:
     # A clock that was put right meanwhile must not cost us what is written down with it: an exchanged token.
     row |= {"duration_ms": min(max(0, row["duration_ms"]), _MOST_MS)}
-    return int(conn.execute(table.insert().values(**row).returning(table.c.id)).scalar_one())
+    return int(conn.execute(_APPENDED[table], row).scalar_one())

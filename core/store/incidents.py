@@ -8,12 +8,18 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, or_, select, update
+from sqlalchemy import Connection, Row, bindparam, func, or_, select, update
 
 from core.store.database import insert_into
 from core.store.schema_recovery import capi_incident
 
 _I = capi_incident.c
+# Asked for every batch: made once.
+_CURRENT = (
+    select(capi_incident)
+    .where(_I.closed_at.is_(None) | ((_I.closed_at > bindparam("since")) & (_I.closed_at <= bindparam("now"))))
+    .order_by(_I.opened_at, _I.id)
+)
 
 
 def open_ones(conn: Connection) -> list[Row[Any]]:
@@ -74,6 +80,4 @@ def close(conn: Connection, incident_id: int, *, now: datetime, waited: int, pac
 
 def current(conn: Connection, *, since: datetime, now: datetime) -> list[Row[Any]]:
     """Those that are open, and those that ended after `since`; none that ended later than `now`."""
-    ended = (_I.closed_at > since) & (_I.closed_at <= now)
-    wanted = select(capi_incident).where(or_(_I.closed_at.is_(None), ended))
-    return list(conn.execute(wanted.order_by(_I.opened_at, _I.id)))
+    return list(conn.execute(_CURRENT, {"since": since, "now": now}))

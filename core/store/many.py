@@ -60,11 +60,11 @@ def _aware(value: datetime) -> datetime:
     return value
 
 
-def _as_text(value: datetime) -> str:
-    """As SQLAlchemy stores a moment on SQLite, and compares it."""
+def as_stored(value: datetime) -> str:
+    """A moment as SQLAlchemy stores it on SQLite, and compares it."""
     return as_utc(_aware(value)).isoformat(" ", "microseconds")[:26]
 
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 _POSTGRESQL: dict[type, Callable[[Any], Any]] = {Moment: _aware}
-_SQLITE: dict[type, Callable[[Any], Any]] = {Moment: _as_text, Numeric: float}
+_SQLITE: dict[type, Callable[[Any], Any]] = {Moment: as_stored, Numeric: float}

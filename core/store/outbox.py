@@ -11,18 +11,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from functools import cache
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, exists, func, select, text, true, update
+from sqlalchemy import (
+    Connection,
+    Delete,
+    Text,
+    Update,
+    bindparam,
+    delete,
+    exists,
+    func,
+    literal_column,
+    select,
+    text,
+    true,
+    update,
+)
 
 from core.errors import Conflict
-from core.store.database import among, chunks
+from core.store.database import as_list, chunks, in_list
 from core.store.schema import capi_event, capi_outbox, capi_pixel
-from core.store.types import Moment
 from core.store.wake import Work, wake
-
-if TYPE_CHECKING:
-    from psycopg import Connection as PsycopgConnection
+from core.store.wiping import wiping
 
 # verb → (states it starts from, state it leads to)
 MOVES: dict[str, tuple[tuple[str, ...], str]] = {
@@ -41,95 +53,10 @@ CHUNK = 2_000
 NO_TOKEN = ""
 # The failure of an event whose payload was emptied for a person's or a shop's privacy: it can never be sent.
 REDACTED = "redacted"
+# Before the names of new values in a statement: the names alone are the columns' own.
+_NEW = "new_"
 
-
-class Payload(NamedTuple):
-    """One due event, ready to be sent."""
-
-    id: int
-    app_id: str
-    attempts: int
-    after_refresh: bool
-    body: bytes
-
-
-# The literal states let both databases use the partial indexes; one step of the recursion is one index probe,
-# so the cost follows the number of pixels and not the number of events.
-_DUE_PIXELS = text("""
-    WITH RECURSIVE pixel(id) AS (
-        SELECT min(pixel_id) FROM capi_outbox WHERE state = 'due'
-        UNION ALL
-        SELECT (SELECT min(pixel_id) FROM capi_outbox WHERE state = 'due' AND pixel_id > pixel.id)
-        FROM pixel WHERE pixel.id IS NOT NULL
-    )
-    SELECT id FROM (
-        SELECT pixel.id AS id,
-               (SELECT o.deadline_at FROM capi_outbox o
-                WHERE o.state = 'due' AND o.pixel_id = pixel.id AND o.next_attempt_at <= :now AND o.deadline_at > :now
-                ORDER BY o.deadline_at LIMIT 1) AS ends
-        FROM pixel LEFT JOIN capi_pixel p ON p.pixel_id = pixel.id
-        WHERE pixel.id IS NOT NULL
-          AND (p.wait_until IS NULL OR p.wait_until <= :now)
-          AND (p.lease_until IS NULL OR p.lease_until <= :now)
-    ) AS waiting
-    WHERE ends IS NOT NULL ORDER BY ends, id
-""").bindparams(bindparam("now", type_=Moment()))
-
-
-# The same as `_due`. As text PostgreSQL would write bytes out in hexadecimal digits, and read in the driver's own rows:
-# a thousand payloads are read eight times as fast.
-_TAKE = """
-    SELECT id, app_id, attempts, after_refresh, payload FROM capi_outbox
-    WHERE state = 'due' AND pixel_id = %(pixel)s AND next_attempt_at <= %(now)s AND deadline_at > %(now)s
-    AND (%(apps)s::text[] IS NULL OR app_id = ANY(%(apps)s::text[]))
-    ORDER BY deadline_at, id LIMIT %(count)s
-"""
-
-
-def due_pixels(conn: Connection, *, now: datetime) -> list[str]:
-    """Pixels with work that nobody holds and nothing holds back, earliest deadline first: each has its turn."""
-    return list(conn.scalars(_DUE_PIXELS, {"now": now}))
-
-
-def is_due(pixel_id: str, *, now: datetime) -> ColumnElement[bool]:
-    """That anything of this pixel may go now, as a condition."""
-    due: ColumnElement[bool] = _due(pixel_id, now).with_only_columns(capi_outbox.c.id).exists()
-    return due
-
-
-def take(
-    conn: Connection, pixel_id: str, app_ids: Sequence[str] | None = None, *, now: datetime, count: int, size: int
-) -> list[Payload]:
-    """At most `count` due events (of these apps), `size` bytes in all (one at least), earliest deadline first."""
-    taken: list[Payload] = []
-    room = size
-    for row in _rows(conn, pixel_id, app_ids, now, count):
-        payload = Payload._make(row)
-        room -= len(payload.body) + 1
-        if room < 0 and taken:
-            break
-        taken.append(payload)
-    return taken
-
-
-def _rows(
-    conn: Connection, pixel_id: str, app_ids: Sequence[str] | None, now: datetime, count: int
-) -> Iterable[Sequence[Any]]:
-    if conn.dialect.name == "postgresql":
-        cursor = cast("PsycopgConnection", conn.connection.driver_connection).cursor(binary=True)
-        apps = list(app_ids) if app_ids is not None else None
-        return cursor.execute(_TAKE, {"pixel": pixel_id, "apps": apps, "now": now, "count": count}).fetchall()
-    mine = true() if app_ids is None else capi_outbox.c.app_id.in_(app_ids)
-    return conn.execute(_due(pixel_id, now).where(mine).limit(count)).all()
-
-
-def _due(pixel_id: str, now: datetime) -> Any:
-    o = capi_outbox.c
-    return (
-        select(o.id, o.app_id, o.attempts, o.after_refresh, o.payload)
-        .where(text("state = 'due'"), o.pixel_id == pixel_id, o.next_attempt_at <= now, o.deadline_at > now)
-        .order_by(o.deadline_at, o.id)
-    )
+_O, _E = capi_outbox.c, capi_event.c
 
 
 def move(conn: Connection, verb: str, ids: Sequence[int], **changes: Any) -> None:
@@ -139,18 +66,31 @@ def move(conn: Connection, verb: str, ids: Sequence[int], **changes: Any) -> Non
     """
     if not ids:
         return
-    origins, state = MOVES[verb]
+    in_outbox, in_ledger = _moving(conn.dialect.name, verb, frozenset(changes))
+    values = {_NEW + name: value for name, value in changes.items()}
     for chunk in chunks(ids, CHUNK):
-        mine = among(conn, capi_outbox.c.id, chunk)
-        if state in ("delivered", "skipped"):
-            conn.execute(delete(capi_outbox).where(mine))
-        else:
-            own = {k: v for k, v in changes.items() if k in capi_outbox.c}
-            conn.execute(update(capi_outbox).where(mine).values(state=state, **own))
-        where = among(conn, capi_event.c.id, chunk) & capi_event.c.state.in_(origins)
-        shared = {k: v for k, v in changes.items() if k in capi_event.c}
-        if conn.execute(update(capi_event).where(where).values(state=state, **shared)).rowcount != len(chunk):
+        named = values | {"ids": as_list(conn, chunk)}
+        conn.execute(in_outbox, named)
+        if conn.execute(in_ledger, named).rowcount != len(chunk):
             raise Conflict()
+
+
+@cache
+def _moving(dialect: str, verb: str, names: frozenset[str]) -> tuple[Delete | Update, Update]:
+    """What moves the outbox rows and the ledger lines of `ids`, made once for each verb and each set of changes."""
+    origins, state = MOVES[verb]
+    ids = bindparam("ids", type_=Text)
+    row, line = in_list(dialect, _O.id, ids), in_list(dialect, _E.id, ids)
+    new: dict[str, Any] = {name: bindparam(_NEW + name) for name in names}
+    if state in ("delivered", "skipped"):
+        in_outbox: Delete | Update = delete(capi_outbox).where(row)
+    else:
+        own = {name: value for name, value in new.items() if name in _O}
+        in_outbox = update(capi_outbox).where(row).values(state=state, **own)
+    # No index on the state may serve this: it would read all that is due. The ids find the lines.
+    origin = (_E.state + literal_column("''")).in_(origins)
+    shared = {name: value for name, value in new.items() if name in _E}
+    return in_outbox, update(capi_event).where(line, origin).values(state=state, **shared)
 
 
 def fill(conn: Connection, event_id: int, payload: bytes, *, now: datetime) -> None:
@@ -257,9 +197,11 @@ def redact(conn: Connection, ids: Sequence[int], *, due: bool) -> list[int]:
     states = ("due", "parked", "dead") if due else ("parked", "dead")
     mine = select(o.id, o.state).where(o.id.in_(ids), o.state.in_(states), o.payload != b"").order_by(o.id)
     rows = conn.execute(mine.with_for_update(skip_locked=True)).all()
-    move(conn, "bury", [row.id for row in rows if row.state != "dead"], failure=REDACTED, payload=b"", parked_by=None)
     dead = [row.id for row in rows if row.state == "dead"]
-    conn.execute(update(capi_outbox).where(o.id.in_(dead)).values(payload=b"", parked_by=None))
+    others = [row.id for row in rows if row.state != "dead"]
+    with wiping(conn):
+        move(conn, "bury", others, failure=REDACTED, payload=b"", parked_by=None)
+        conn.execute(update(capi_outbox).where(o.id.in_(dead)).values(payload=b"", parked_by=None))
     conn.execute(update(capi_event).where(capi_event.c.id.in_(dead)).values(failure=REDACTED))
     return [row.id for row in rows]
 

@@ -21,6 +21,7 @@ from core.store import key_ids, keyring, platform, sealing, token_column
 from core.store.database import insist, is_embedded, reading
 from core.store.keyring import Keyring
 from core.store.sealing import Stored, Unreadable
+from core.store.wiping import wiping
 
 # Rows in one transaction: bounded, so that nobody waits long for SQLite's only writer.
 ROWS_AT_ONCE = 200
@@ -139,7 +140,7 @@ def _rewrite_some(change: Callable[[str, Stored], Stored | None], last: str, con
     """The ids of the next rows, and how many of them were changed."""
     rows = token_column.after(conn, last, limit=ROWS_AT_ONCE)
     new = [(app_id, stored, change(app_id, stored)) for app_id, stored in rows]
-    with token_column.wiping(conn):
+    with wiping(conn):
         changed = sum(token_column.swap(conn, app_id, old, form) for app_id, old, form in new if form)
         failpoints.hit("rekey.before_commit")
     return [app_id for app_id, _ in rows], changed

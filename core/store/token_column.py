@@ -6,8 +6,7 @@ Every row is read and written through the keys of its database (`core.store.keyr
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -18,10 +17,10 @@ from sqlalchemy import Connection, Text, func, select, type_coerce, update
 from core.errors import NotFound
 from core.secret import Secret
 from core.store import key_ids, keyring, sealing
-from core.store.database import is_embedded
 from core.store.keyring import ID_LENGTH
 from core.store.platform_tables import app_settings
 from core.store.sealing import PREFIX, SHORTEST, Stored, Unreadable
+from core.store.wiping import wiping
 
 _TOKEN = app_settings.c.metaAccessToken
 
@@ -113,16 +112,3 @@ def named_keys(conn: Connection) -> Counter[str]:
     found = conn.execute(select(head, func.count()).where(whole).group_by(head)).all()
     named = {row[0].removeprefix(PREFIX).removesuffix("."): row[1] for row in found if row[0].endswith(".")}
     return Counter({key_id: count for key_id, count in named.items() if keyring.ID.fullmatch(key_id)})
-
-
-@contextmanager
-def wiping(conn: Connection) -> Iterator[None]:
-    """On SQLite, overwrite what updates leave behind in the file, so that no token stays readable there."""
-    # https://www.sqlite.org/pragma.html#pragma_secure_delete; PostgreSQL frees what was replaced, it does not wipe it.
-    if not is_embedded(conn.engine):
-        yield
-        return
-    before = conn.exec_driver_sql("PRAGMA secure_delete").scalar_one()
-    conn.exec_driver_sql("PRAGMA secure_delete=1").all()
-    yield
-    conn.exec_driver_sql(f"PRAGMA secure_delete={int(before)}").all()

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, case, func, or_, select, update
+from sqlalchemy import Connection, Row, bindparam, case, func, or_, select, update
 
 from core.meta.answers import TokenFacts
 from core.store import waits
@@ -33,8 +33,12 @@ _MENDED: dict[str, Any] = {
 }
 
 
+# Asked for every batch: to make it anew would cost more than to run it.
+_ONE = select(capi_token).where(capi_token.c.fingerprint == bindparam("fingerprint"))
+
+
 def get(conn: Connection, fingerprint: str) -> Row[Any] | None:
-    return conn.execute(select(capi_token).where(capi_token.c.fingerprint == fingerprint)).first()
+    return conn.execute(_ONE, {"fingerprint": fingerprint}).first()
 
 
 def see(
@@ -133,10 +137,11 @@ def check_later(conn: Connection, fingerprint: str, at: datetime) -> None:
     _set(conn, fingerprint, check_at=at)
 
 
-def lease(conn: Connection, fingerprint: str, *, by: str, now: datetime) -> bool:
-    """Single flight: True for the one who may refresh this token now."""
+def lease(conn: Connection, fingerprint: str, *, by: str, now: datetime) -> Row[Any] | None:
+    """Single flight: the token's row for the one who may refresh it now, None for everybody else."""
     taken = update(capi_token).where(capi_token.c.fingerprint == fingerprint, _free(now))
-    return conn.execute(taken.values(refresh_by=by, refresh_until=now + LEASE)).rowcount == 1
+    mine = taken.values(refresh_by=by, refresh_until=now + LEASE).returning(capi_token)
+    return conn.execute(mine).first()
 
 
 def is_leased(known: Row[Any], *, now: datetime) -> bool:
@@ -155,11 +160,13 @@ def release(conn: Connection, fingerprint: str, *, by: str) -> None:
     conn.execute(mine.values(refresh_by=None, refresh_until=None))
 
 
-def holds(conn: Connection, fingerprint: str, *, by: str, now: datetime) -> bool:
-    """Whether nobody took the refresh lease over; asked inside the transaction that stores its result."""
+def holds(conn: Connection, fingerprint: str, *, by: str, now: datetime, last: bool) -> bool:
+    """Whether nobody took the refresh lease over; asked inside the transaction that stores its result. It is made
+    longer, or is given back with this transaction when it is the `last` under it."""
     t = capi_token.c
     mine = update(capi_token).where(t.fingerprint == fingerprint, t.refresh_by == by)
-    return conn.execute(mine.values(refresh_until=now + LEASE)).rowcount == 1
+    then: dict[str, Any] = {"refresh_by": None, "refresh_until": None} if last else {"refresh_until": now + LEASE}
+    return conn.execute(mine.values(**then)).rowcount == 1
 
 
 def due_for_refresh(

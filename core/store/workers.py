@@ -53,8 +53,11 @@ def take_turn(conn: Connection, name: str, *, a_minute: int, burst: int, now: da
     """
     spacing = timedelta(minutes=1) / max(1, a_minute - burst + 1)
     s = capi_schedule.c
-    conn.execute(insert_into(conn, capi_schedule).values(task=name, due_at=now).on_conflict_do_nothing())
-    used_up = conn.scalars(select(s.due_at).where(s.task == name).with_for_update()).one()
+    held = select(s.due_at).where(s.task == name).with_for_update()
+    used_up = conn.scalar(held)
+    if used_up is None:  # nobody has ever taken one
+        conn.execute(insert_into(conn, capi_schedule).values(task=name, due_at=now).on_conflict_do_nothing())
+        used_up = conn.scalars(held).one()
     if used_up > now + (burst + 1) * spacing:
         used_up = now
     if used_up > now + (burst - 1) * spacing:

@@ -10,7 +10,7 @@ from datetime import datetime
 from sqlalchemy import Connection, Engine, select
 
 from core import clock
-from core.store import outbox
+from core.store import outbox, ready
 from core.store.database import open_engine, reading, writing
 from core.store.schema import capi_outbox
 from tests.bench import pages, places, stored
@@ -72,8 +72,8 @@ def _measured(database: str, engines: dict[int, Engine], rounds: int) -> list[Ro
 
 def _claim(engine: Engine, now: datetime) -> None:
     with reading(engine) as conn:
-        pixels = outbox.due_pixels(conn, now=now)
-        assert outbox.take(conn, pixels[0], now=now, count=BATCH, size=800_000)
+        pixels = ready.pixels(conn, now=now)
+        assert ready.take(conn, pixels[0], now=now, count=BATCH, size=800_000)
 
 
 def _undone(engine: Engine, work: Callable[[Connection], None]) -> None:

@@ -52,9 +52,6 @@ def fill(engine: Engine, *, now: datetime, apps: int, events: int) -> None:
     if engine.dialect.name == "postgresql":
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
             conn.execute(text("VACUUM ANALYZE"))
-    else:
-        with writing(engine) as conn:
-            conn.execute(text("ANALYZE"))
     with writing(engine) as conn:  # from the first request on, and not from what `seed` has counted
         conn.execute(text("DELETE FROM capi_rollup"))
     upkeep.roll_up(engine, Policy(), now=now)

@@ -14,7 +14,7 @@ from sqlalchemy import Engine, select, text
 from core.clock import now as real_now
 from core.desk.queries import retry_preview
 from core.inbound.visitors import join_waiting
-from core.store import again, outbox
+from core.store import again, outbox, ready
 from core.store.database import reading, writing
 from core.store.schema import capi_alias, capi_join, capi_outbox, capi_visitor
 from core.store.visitors import Visitor, forget_old, remember
@@ -57,7 +57,7 @@ def payload_of(endpoint: Endpoint, name: str) -> dict[str, Any]:
 
 def due(endpoint: Endpoint, *, later: timedelta = timedelta(0)) -> int:
     with reading(endpoint.engine) as conn:
-        return len(outbox.take(conn, "1001", [endpoint.app.id], now=real_now() + later, count=100, size=10**6))
+        return len(ready.take(conn, "1001", [endpoint.app.id], now=real_now() + later, count=100, size=10**6))
 
 
 def test_a_cart_finds_the_browser_that_filled_it(endpoint: Endpoint) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,8 +13,8 @@ from core import clock
 from core.errors import Conflict
 from core.services import bulk, rights, watch
 from core.store import again, jobs, outbox
-from core.store.database import reading, writing
-from core.store.schema import capi_job, capi_job_item, capi_outbox
+from core.store.database import reading, upsert, writing
+from core.store.schema import capi_job, capi_job_item, capi_outbox, capi_pixel
 from tests.world import DAY, World
 
 
@@ -39,6 +40,9 @@ def test_a_bulk_refresh_counts_what_worked_and_what_did_not(world: World) -> Non
     assert world.meta.count("exchange") == 6
     assert {row.trigger for row in world.refreshes()} == {"bulk"}
     assert {row.by for row in world.refreshes()} == {"ann"}
+    said = _words(world, job)
+    assert {said[token.fingerprint] for token in good} == {"extended"}, "what came of it is said once"
+    assert said[dead.fingerprint].startswith("needs_reconnect: ")
 
 
 def _dead_event(world: World, **more: object) -> int:
@@ -107,6 +111,30 @@ def test_events_of_many_shops_are_made_due_together_and_each_once(world: World) 
     assert _counts(world, job) == ("done", len(order), 0, len(late))
     assert world.states() == {"due": len(fresh), "dead": len(late)}
     assert len(commits) < len(order) / 2, "what an event costs is not a commit"
+
+
+def test_a_pixel_that_waits_for_nothing_is_left_to_whoever_delivers_for_it(world: World) -> None:
+    """To lock it would make a job of many and the deliveries that it brings about wait for each other."""
+    free, waiting = _dead_event(world), _dead_event(world)
+    p, until = capi_pixel.c, world.clock() + DAY
+    with writing(world.engine) as conn:
+        pixel = {
+            id_: conn.scalar(select(capi_outbox.c.pixel_id).where(capi_outbox.c.id == id_)) for id_ in (free, waiting)
+        }
+        for id_, end in ((free, None), (waiting, until)):
+            upsert(conn, capi_pixel, {"pixel_id": pixel[id_]}, {"wait_until": end})
+    locked: list[object] = []
+
+    def note(_conn: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
+        if statement.startswith("UPDATE capi_pixel"):
+            locked.append(parameters)
+
+    event.listen(world.engine, "before_cursor_execute", note)
+    bulk.run(world.service(), _order(world, "retry_events", [str(free), str(waiting)]), threads=1)
+    assert world.states() == {"due": 2}
+    assert [str(pixel[waiting]) in str(one) for one in locked] == [True]
+    with reading(world.engine) as conn:
+        assert conn.scalars(select(p.wait_until)).all() == [None, None]
 
 
 def test_a_piece_of_a_job_that_is_cancelled_meanwhile_changes_nothing(world: World, monkeypatch: Any) -> None:
@@ -222,3 +250,47 @@ def test_between_two_looks_at_who_ordered_it_each_thread_makes_one_piece(
     monkeypatch.setattr(rights, "withdrawn", told)
     bulk.run(world.service(), job, threads=1)
     assert asked == [0, size, 2 * size, 2 * size + 1]
+
+
+def test_no_thread_waits_for_the_slowest(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One item takes as long as all the others together: these are done meanwhile, however many looks it takes."""
+    slow, *others = [f"{n:02}" for n in range(12)]
+    done: list[str] = []
+
+    def work(_service: Any, job: Any, piece: Sequence[str]) -> bool:
+        if piece[0] == slow:
+            assert ended.wait(20), "it is waited for"
+        with writing(world.engine) as conn:
+            jobs.record(conn, job.id, {piece[0]: ("ok", "")}, by="worker-1", now=world.clock())
+        done.append(piece[0])
+        if len(done) == len(others):
+            ended.set()
+        return True
+
+    ended = threading.Event()
+    monkeypatch.setattr(bulk, "_EACH", 2)
+    monkeypatch.setitem(bulk.KINDS, "refresh_tokens", bulk.Kind(work))
+    job = _order(world, "refresh_tokens", [slow, *others])
+    bulk.run(world.service(), job, threads=2)
+    assert (done[-1], len(done)) == (slow, 12)
+    assert _counts(world, job) == ("done", 12, 0, 0)
+
+
+def test_a_job_goes_on_beside_an_item_that_cannot(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first to come back says that somebody else has what it needs; the others went on all the same."""
+    held, *others = [str(n) for n in range(4)]
+    tries: list[str] = []
+
+    def work(_service: Any, job: Any, piece: Sequence[str]) -> bool:
+        tries.append(piece[0])
+        if piece[0] == held and tries.count(held) == 1:
+            return False
+        with writing(world.engine) as conn:
+            jobs.record(conn, job.id, {piece[0]: ("ok", "")}, by="worker-1", now=world.clock())
+        return True
+
+    monkeypatch.setitem(bulk.KINDS, "refresh_tokens", bulk.Kind(work))
+    job = _order(world, "refresh_tokens", [held, *others])
+    bulk.run(world.service(), job, threads=8)
+    assert sorted(tries) == sorted([held, held, *others])
+    assert _counts(world, job) == ("done", 4, 0, 0)

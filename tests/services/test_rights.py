@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -75,6 +76,37 @@ def test_a_right_that_goes_while_the_job_runs_ends_it_after_the_round_under_way(
     assert job is not None
     assert (job.state, job.done) == ("cancelled", 1)
     assert world.meta.count("exchange") == 1
+
+
+def test_what_is_under_way_when_the_right_goes_is_written_down(
+    world: World, ordered: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = world.service()
+    refresh, first, asked_again = service.refresh, threading.Event(), threading.Event()
+    why_not = rights.why_not
+
+    def one_takes_longer(*what: Any, **more: Any) -> Any:
+        if not first.is_set():
+            first.set()
+            assert asked_again.wait(20)
+        else:
+            _demoted(world)
+        return refresh(*what, **more)
+
+    def ask(*what: Any) -> str | None:
+        if (reason := why_not(*what)) is not None:
+            asked_again.set()
+        return reason
+
+    monkeypatch.setattr(bulk, "_EACH", 1)
+    monkeypatch.setattr(service, "refresh", one_takes_longer)
+    monkeypatch.setattr(rights, "why_not", ask)
+    bulk.run(service, ordered, threads=2)
+    with reading(world.engine) as conn:
+        job = jobs.progress(conn, ordered)
+    assert job is not None
+    assert (job.state, job.done, job.failed) == ("cancelled", 2, 0)
+    assert world.meta.count("exchange") == 2
 
 
 def test_every_kind_of_job_is_an_order_of_somebodys_or_shopifys() -> None:

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
+from core.store import database
 from core.store.database import CONNECT, open_engine, reading, writing
 from tests.drills.relay import relay
 
@@ -56,3 +57,31 @@ def test_a_reader_may_take_his_time(postgres_url: str) -> None:
     with writing(engine) as conn:
         assert conn.scalar(text("SHOW idle_in_transaction_session_timeout")) == "30s"
     engine.dispose()
+
+
+def test_a_connection_that_has_rested_is_asked_before_it_is_used(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server ended it meanwhile. One that was used a moment ago is not asked: what it meets is an error, once."""
+    engine, other = open_engine(postgres_url), open_engine(postgres_url)
+
+    def ended() -> None:
+        with writing(engine) as conn:
+            pid = conn.scalar(text("SELECT pg_backend_pid()"))
+        with writing(other) as conn:
+            assert conn.scalar(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+
+    def used() -> int:
+        with writing(engine) as conn:
+            return int(conn.scalar(text("SELECT 1")) or 0)
+
+    monkeypatch.setattr(database, "_RESTED", 3_600.0)
+    ended()
+    with pytest.raises(OperationalError):
+        used()
+    assert used() == 1
+    monkeypatch.setattr(database, "_RESTED", 0.0)
+    ended()
+    assert used() == 1
+    engine.dispose()
+    other.dispose()
