@@ -23,7 +23,7 @@ with console.looking() as conn:
     due = queries.due_fingerprints(conn, now=now, window=ahead["window"])
 st.caption(" · ".join(f"{word} {count:,}" for word, count in counts.items() if count))
 total = sum(counts[Health(word)] for word in filters.health or Health)
-if not sum(counts.values()) and filters == queries.TokenFilters():
+if not sum(counts.values()) and not (filters.search or filters.left):
     st.info("No app is connected yet. Add one: `capi-console app add`, then `capi-console token set`.")
     st.stop()
 

@@ -1,8 +1,9 @@
 """What a person may see of events that did not arrive: the table page by page, grouped by cause, one in detail.
 
-Every page reads the partial index on (state, deadline_at, id) from one end. Ids are time-ordered, so that a period is
-told apart in that index, too, and is exact; a cause or a search looks through at most `BOUND` events of a state (and of
-the period), and counts stop there, so that the cost does not grow with history.
+Every page reads the partial index on (state, deadline_at, id) from one end, so that the cost does not grow with what
+was delivered. Ids are time-ordered: a period is told apart in that index, too, which is looked through to the end of a
+state where the period holds little. A cause or a search, and which of what is due has failed before, looks through at
+most `BOUND` events of a state (and of the period); counts stop there.
 """
 
 from __future__ import annotations

@@ -72,6 +72,7 @@ _STYLE = """<style>
   border-radius: .4rem; padding: .2rem .7rem; cursor: pointer; font-size: .875rem }
 .sign-out button:focus-visible { outline: 2px solid currentColor; outline-offset: 2px }
 time { cursor: help; border-bottom: 1px dotted currentColor }
+time:focus::after { content: " (" attr(title) ")" }
 .times { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums }
 .times th { text-align: left; font-weight: 400; opacity: .8; padding: .1rem 1.2rem .1rem 0 }
 </style>"""

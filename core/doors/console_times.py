@@ -12,11 +12,13 @@ from core.doors import console
 
 
 def when(moment: datetime | None, *, seconds: bool = False) -> str:
-    """HTML: `23 Nov 14:05` with UTC in its title; a dash without a moment."""
+    """HTML: `23 Nov 14:05` with UTC in its title, which is shown where the keyboard or a finger stands on it, too
+    (`console._STYLE`); a dash without a moment."""
     if moment is None:
         return "–"
     shown = f"{console.local(moment):{'%d %b, %H:%M:%S' if seconds else '%d %b %H:%M'}}"
-    return f'<time datetime="{moment.isoformat()}" title="{moment:%Y-%m-%d %H:%M:%S} UTC">{shown}</time>'
+    utc = f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+    return f'<time datetime="{moment.isoformat()}" title="{utc}" tabindex="0">{shown}</time>'
 
 
 def caption(words: str) -> None:

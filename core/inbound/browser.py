@@ -59,14 +59,14 @@ def click_cookie(url: str | None, *, at: datetime) -> str | None:
 
 def page_url(value: Any) -> str | None:
     """An http(s) URL without credentials, fragment and private query fields; else None."""
-    return _page_url(value) if isinstance(value, str) else None
+    found = text(value) if isinstance(value, str) else None
+    return _page_url(found) if found is not None and len(found) < TEXT_LIMIT else None
 
 
-# A page is looked at by many.
+# A page is looked at by many. What is too long for a page never gets here: it would stay in memory.
 @lru_cache(maxsize=2048)
-def _page_url(value: str) -> str | None:
-    found = text(value)
-    if found is None or len(found) >= TEXT_LIMIT or not found.lower().startswith(("http://", "https://")):
+def _page_url(found: str) -> str | None:
+    if not found.lower().startswith(("http://", "https://")):
         return None
     parts = _split(found)
     host = parts.hostname

@@ -115,7 +115,7 @@ def read_call(body: Json) -> Call:
     properties = dict(body)
     for part in inner:
         properties.update((key, value) for key, value in part.items() if value is not None)
-    url = said(body, ("url",)) or said(properties, ("url", "event_source_url"))
+    url = said(body, ("url",)) or said(properties, ("url",)) or said(body, ("event_source_url",))
     return Call(app_id, name, url, body, properties, _called(body, properties))
 
 

@@ -21,6 +21,7 @@ from tests.desk import trouble
 from tests.desk.rows import MARK
 
 PASTED = "EAApastedTokenThatNobodyMaySee"
+BEHIND = "element => getComputedStyle(element, '::after').content"
 
 pytestmark = [
     pytest.mark.browser,
@@ -127,7 +128,9 @@ def test_a_link_is_made_with_one_click_however_often_it_is_clicked(console: Cons
         page.get_by_text("The link, until").locator("time"),
         page.get_by_role("table", name="Times").locator("time").first,
     ):
-        assert str(time.get_attribute("title")).endswith(" UTC"), "where it is pointed at"
+        assert str(utc := time.get_attribute("title")).endswith(" UTC"), "where it is pointed at"
+        time.focus()
+        assert utc in time.evaluate(BEHIND), "where the keyboard stands on it"
     with reading(console.engine) as conn:
         assert list(conn.scalars(select(capi_audit.c.action))) == ["make_link"]
     assert page.get_by_role("link", name="Open it in your mail program").get_attribute("href").startswith("mailto:")

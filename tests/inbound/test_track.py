@@ -62,6 +62,26 @@ def test_every_shape_of_the_body_says_the_same(an_app: Make, shape: str) -> None
     assert (event.event_id, event.order_id, event.value) == ("e-1", "9007199254740993", Decimal("12.50"))
 
 
+HERE = "https://lamps.example/"
+
+
+@pytest.mark.parametrize(
+    ("body", "inner", "url"),
+    [
+        ({"url": HERE, "event_source_url": "x"}, {"url": "x"}, HERE),
+        ({"event_source_url": "x"}, {"url": HERE}, HERE),
+        ({"event_source_url": HERE}, {}, HERE),
+        ({"event_source_url": HERE}, {"event_source_url": "about:blank"}, HERE),
+        ({"event_source_url": HERE}, {"event_source_url": ""}, HERE),
+        ({"url": ["x"], "event_source_url": HERE}, {"url": " "}, HERE),
+    ],
+)
+def test_what_a_call_says_of_its_page_outweighs_its_properties(
+    body: dict[str, Any], inner: dict[str, Any], url: str
+) -> None:
+    assert read_call({"appId": "a", "eventName": "search", **body, "properties": inner}).url == url
+
+
 @pytest.mark.parametrize(
     ("name", "meta"),
     [

@@ -120,6 +120,12 @@ def test_a_page_is_a_web_address_without_private_parts(url: Any, expected: str |
     assert browser.page_url(url) == expected
 
 
+def test_a_page_that_is_too_long_is_not_kept_in_memory() -> None:
+    kept = browser._page_url.cache_info().misses
+    assert browser.page_url("https://shop.example/" + "b" * 60_000) is None
+    assert browser._page_url.cache_info().misses == kept
+
+
 @pytest.mark.parametrize(
     ("address", "expected"),
     [

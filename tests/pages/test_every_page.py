@@ -86,6 +86,10 @@ def test_an_empty_page_says_so(store: Engine, page: str) -> None:
     assert EMPTY[page] in screen.words()
 
 
+def test_a_health_in_the_address_does_not_hide_that_there_is_no_app(store: Engine) -> None:
+    assert EMPTY["tokens"] in Screen("tokens", asks={"health": "EXPIRED"}).words()
+
+
 @pytest.fixture
 def played(meta: Sandbox) -> Sandbox:
     """A sandbox that knows the first token of the crowded database."""

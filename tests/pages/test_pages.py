@@ -95,9 +95,8 @@ def test_one_event_in_detail(world: Engine, opens: Opens) -> None:
     at = _choose(opens("failed_events", show="dead"), 1, [0])
     shown = "\n".join(code.value for code in at.code)
     when = next(html.proto.body for html in at.get("html") if "Lost at" in html.proto.body)
-    assert re.search(
-        r'<th scope=row>Lost at</th><td><time datetime="[^"]+" title="[^"]+ UTC">\d\d \w{3} \d\d:\d\d<', when
-    )
+    reached = r'<time datetime="[^"]+" title="[^"]+ UTC" tabindex="0">'
+    assert re.search(rf"<th scope=row>Lost at</th><td>{reached}\d\d \w{{3}} \d\d:\d\d<", when)
     assert "evil.example" in shown
     assert "evil.example" not in "\n".join(m.value for m in at.markdown)
     assert "203.0.113.7" not in str(at)
