@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Select, case, func, select
 
 from core.desk.health_sql import Horizon, every_app
 from core.store import rollups
@@ -34,24 +34,30 @@ class Share:
 
 def share(conn: Connection, *, now: datetime, soon: timedelta, window: timedelta) -> Share:
     """A pixel of several apps counts for the one whose token works, where there is one."""
-    delivered: dict[str, int] = {pixel_id: int(count) for pixel_id, count in conn.execute(sent_lately(now))}
-    base = every_app(conn, Horizon(now, soon, window)).subquery()
-    columns = (base.c.pixel_id, base.c.health, base.c.broken_since, base.c.waiting)
-    busy = base.c.pixel_id.in_(list(delivered)) if len(delivered) < 500 else base.c.pixel_id.is_not(None)
-    works: set[str] = set()
-    waiting = 0
-    for row in conn.execute(select(*columns).where(busy | (base.c.waiting > 0))):
-        waiting += row.waiting
-        if row.broken_since is None and Health(row.health) not in _LOST:
-            works.add(row.pixel_id)
-    total = sum(delivered.values()) + waiting
-    return Share(sum(count for pixel_id, count in delivered.items() if pixel_id in works), total)
+    base, sent = every_app(conn, Horizon(now, soon, window)).subquery(), sent_lately(now).subquery()
+    works = base.c.broken_since.is_(None) & base.c.health.not_in(_LOST)
+    pixels = select(
+        base.c.pixel_id,
+        func.max(case((works, 1), else_=0)).label("works"),
+        func.sum(base.c.waiting).label("waiting"),
+    )
+    known = pixels.group_by(base.c.pixel_id).subquery()
+    healthy = func.sum(known.c.works * sent.c.delivered)
+    both = known.outerjoin(sent, sent.c.pixel_id == known.c.pixel_id)
+    flows, waiting = conn.execute(select(healthy, func.sum(known.c.waiting)).select_from(both)).one()
+    delivered = sum(one.delivered for one in rollups.hours(conn, since=_a_day_ago(now)).values())
+    return Share(int(flows or 0), delivered + int(waiting or 0))
+
+
+def _a_day_ago(now: datetime) -> datetime:
+    """The first of the hours that count as the last 24, the one that runs among them."""
+    return rollups.hour_of(now - DAY) + HOUR
 
 
 def sent_lately(now: datetime) -> Select[Any]:
     """(pixel_id, delivered) of the last 24 hours."""
     r = capi_rollup.c
-    recent = r.hour > rollups.hour_of(now - DAY), r.pixel_id != rollups.ALL
+    recent = r.hour >= _a_day_ago(now), r.pixel_id != rollups.ALL
     return select(r.pixel_id, func.sum(r.delivered).label("delivered")).where(*recent).group_by(r.pixel_id)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, update
 
 from core.desk import volume
 from core.store import apps, rollups
 from core.store.database import reading, writing
+from core.store.platform_tables import app_settings
 from tests.services.alerting import break_tokens, many_apps, wait_events
 
 HOUR = timedelta(hours=1)
@@ -39,6 +40,21 @@ def test_the_share_of_events_on_tokens_that_work(engine: Engine, now: datetime) 
         found = volume.share(conn, now=now, **AHEAD)
     assert found == volume.Share(70, 100)
     assert found.percent == pytest.approx(70)
+
+
+def test_a_pixel_of_two_apps_flows_on_the_token_that_works_and_one_of_no_app_on_none(
+    engine: Engine, now: datetime
+) -> None:
+    names = many_apps(engine, 3, now=now)
+    first, second, _ = _pixels(engine)
+    with reading(engine) as conn:
+        shared = apps.every(conn)[1]
+    with writing(engine) as conn:
+        conn.execute(update(app_settings).where(app_settings.c.appId == shared.id).values(metaPixelId=first))
+    _counted(engine, rollups.hour_of(now), {first: 70, second: 20, "9999": 5})
+    break_tokens(engine, [names[0]], now=now)
+    with reading(engine) as conn:
+        assert volume.share(conn, now=now, **AHEAD) == volume.Share(70, 95)
 
 
 def test_without_events_there_is_no_share(engine: Engine, now: datetime) -> None:
