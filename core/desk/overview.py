@@ -10,14 +10,13 @@ from decimal import Decimal
 from sqlalchemy import Connection, func, literal_column, select
 
 from core.desk.events import BOUND, in_state
+from core.desk.health_sql import DAY
 from core.desk.tokens import health_counts
 from core.desk.work import JobRow, WorkerRow, open_jobs, workers
 from core.store import health_days, rollups
 from core.store.health import Health
 from core.store.rollups import HOUR
 from core.store.schema import capi_event, capi_outbox, capi_token
-
-DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, case, func, select
 
-from core.desk.health_sql import Horizon, every_app
+from core.desk.health_sql import DAY, Horizon, every_app
 from core.store import rollups
 from core.store.health import Health
 from core.store.rollups import HOUR
 from core.store.schema import capi_rollup
 
-DAY = timedelta(days=1)
 # Nothing can be sent with these.
 _LOST = frozenset({Health.NEEDS_RECONNECT, Health.EXPIRED})
 

@@ -17,7 +17,7 @@ from tests.bench import places, report
 from tests.bench.intake import NOWHERE, endpoint
 from tests.bench.meta import standing_in
 from tests.bench.report import Row
-from tests.browser.screens import PAGES, chromium, settle
+from tests.browser.screens import PATHS, chromium, settle
 from tests.desk.rows import seed
 from tests.processes import environment, free_port
 
@@ -109,13 +109,12 @@ def console(new: places.NewDatabase, *, sessions: int, rounds: int) -> list[Row]
 
 def _everywhere(pages: list[Any], address: str) -> int:
     """Every browser on every page, each on another one at a time; how many page views."""
-    paths = [*PAGES.values()]
-    for at in range(len(paths)):
+    for at in range(len(PATHS)):
         for n, page in enumerate(pages):
-            page.goto(f"{address}/{paths[(at + n) % len(paths)]}")
+            page.goto(f"{address}/{PATHS[(at + n) % len(PATHS)]}")
         for page in pages:
             settle(page)
-    return len(pages) * len(paths)
+    return len(pages) * len(PATHS)
 
 
 def run(*, short: bool) -> list[Row]:

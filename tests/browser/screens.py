@@ -9,7 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-PAGES = {
+from core.doors.console import MENU
+
+# Every page that is there beside Meta itself, by its path.
+PATHS = [entry.url_path for group in MENU.values() for entry in group if not entry.sandbox]
+# picture → the path where it is begun
+PICTURES = {
     "overview": "",
     "tokens": "tokens",
     "refresh-history": "refresh-history",
@@ -94,11 +99,13 @@ def order_refresh(page: Any) -> None:
     settle(page)
 
 
-# picture → what is done before it is taken, on the page that PAGES names
+# picture → what is done before it is taken, where PICTURES begins
 BEFORE = {"reconnect": show_link, "find": show_story, "jobs": order_refresh}
 
 
-def take(url: str, folder: Path, *, pages: dict[str, str] = PAGES, size: tuple[int, int] = (1440, 900)) -> list[Path]:
+def take(
+    url: str, folder: Path, *, pages: dict[str, str] = PICTURES, size: tuple[int, int] = (1440, 900)
+) -> list[Path]:
     """One PNG for each page and theme."""
     folder.mkdir(parents=True, exist_ok=True)
     taken = []

@@ -16,7 +16,7 @@ from core.store import jobs
 from core.store.database import reading, writing
 from core.store.schema import capi_audit, capi_job, capi_job_item
 from tests.browser.conftest import Console
-from tests.browser.screens import CHROMIUM, IDLE, PAGES, settle
+from tests.browser.screens import CHROMIUM, IDLE, PATHS, settle
 from tests.desk import trouble
 from tests.desk.rows import MARK
 
@@ -195,12 +195,13 @@ def test_nothing_is_asked_of_the_outside_and_no_token_is_on_the_wire(console: Co
     broken: list[str] = []
     page.on("console", lambda line: "Content Security Policy" in line.text and broken.append(line.text))
     trouble.everything(console.engine, now=clock.now())
-    for path in (*PAGES.values(), "find?q=evt-7", "jobs", "apps", "system"):
+    for path in (*PATHS, "find?q=evt-7"):
         _open(page, console, path)
     for path, table in (("failed-events?show=dead", 1), ("reconnect", 0), ("tokens?token=owner0", 0)):
         _open(page, console, path)
         _tick(page, table, 0)
     page.get_by_text("Put another token in its place").click()
+    settle(page)  # it unfolds: what is pressed meanwhile moves away under the pointer
     page.get_by_label("Access token").fill(PASTED)
     page.get_by_role("button", name="Verify and store").click()
     page.get_by_test_id("stAlertContentError").get_by_text("This was not ordered:").wait_for()
